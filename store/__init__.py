@@ -1,1 +1,43 @@
-"""placeholder"""
+"""The event store: events in sharded SQLite files, with snapshots and checkpoints. No Ray."""
+
+from eventray.store.checkpoints import CheckpointStore
+from eventray.store.limits import StoreLimits
+from eventray.store.manifest import Manifest
+from eventray.store.records import (
+    Appended,
+    BatchResult,
+    Checkpoint,
+    Committed,
+    DuplicateCommands,
+    Loaded,
+    NewCommand,
+    NewRecord,
+    Record,
+    ShardPage,
+    Snapshot,
+    check_id,
+    stream_name,
+)
+from eventray.store.shard import Shard
+from eventray.store.store import EventStore
+
+__all__ = [
+    "Appended",
+    "BatchResult",
+    "Checkpoint",
+    "CheckpointStore",
+    "Committed",
+    "DuplicateCommands",
+    "EventStore",
+    "Loaded",
+    "Manifest",
+    "NewCommand",
+    "NewRecord",
+    "Record",
+    "Shard",
+    "ShardPage",
+    "Snapshot",
+    "StoreLimits",
+    "check_id",
+    "stream_name",
+]

@@ -1,0 +1,33 @@
+# Everything runs in .venv, which is made when it is not there: no set-up step of its own.
+PYTHON ?= python3
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: setup check test demo clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy examples tests
+	$(BIN)/lint-imports
+
+test: setup
+	$(BIN)/pytest $(ARGS)
+
+demo: setup
+	rm -rf demo-data
+	$(BIN)/python -m examples.bank --data demo-data --chaos
+	$(BIN)/python -m examples.quickstart
+	$(BIN)/python -m examples.tour
+	rm -rf demo-data
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data

@@ -1,0 +1,161 @@
+"""Projection and `@query`: what a user derives from and marks to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    dataclass_transform,
+    overload,
+)
+
+from eventray.domain.fields import check_stored_name, defining_frame, make_dataclass
+from eventray.domain.messages import Receipt
+from eventray.domain.response import Response
+
+P = ParamSpec("P")
+V = TypeVar("V")
+R = TypeVar("R")
+
+Positions: TypeAlias = Receipt | Sequence[Receipt] | Mapping[int, int] | None
+"""What a query may wait for: a receipt, several, or a position per shard (as `heads()` gives)."""
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+class Projection:
+    """Folds events into a read model in memory. The annotated attributes with defaults are the model.
+
+    `apply(self, event, meta)` changes it; the annotation of `event` says which events it gets. Methods marked
+    `@query` read it.
+
+    Class keywords: `name=` is the stored name (else the class name); raise `version=` when `apply` changes its
+    meaning, so that the view is built anew from the log.
+    """
+
+    __projection_name__: ClassVar[str]
+    __projection_version__: ClassVar[int]
+
+    def __init_subclass__(cls, *, name: str | None = None, version: int = 1, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        check_stored_name(cls, cls.__name__ if name is None else name, version)
+        cls.__projection_name__ = cls.__name__ if name is None else name
+        cls.__projection_version__ = version
+        make_dataclass(cls, defining_frame(), frozen=False, kw_only=True)
+
+
+class BoundQuery(Generic[P, R]):
+    """A query of a view: call it, or, on a handle, ask it with `.remote()`."""
+
+    __slots__ = ("_instance", "_query")
+
+    def __init__(self, query: QueryDescriptor[Any, P, R], instance: object) -> None:
+        self._query = query
+        self._instance = instance
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer of this very view."""
+        return self._query.function(self._instance, *args, **kwargs)
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Response[R]:
+        """Ask the view (on a handle, as `runtime.view` returns it).
+
+        Raises:
+            RuntimeError: on a plain instance, in an apply, a query or a test.
+        """
+        self._refuse("remote")
+
+    def options(
+        self, *, after: Positions = None, timeout: float | None = None, stale: Literal["raise", "serve"] = "raise"
+    ) -> BoundQuery[P, R]:
+        """The same query, answered once the view has applied `after` (on a handle).
+
+        Args:
+            after: a receipt, several, or positions per shard.
+            timeout: seconds to wait for the view.
+            stale: what then happens: "raise" `StaleView`, or "serve" what the view has.
+
+        Raises:
+            RuntimeError: on a plain instance.
+        """
+        self._refuse("options")
+
+    def _refuse(self, method: str) -> NoReturn:
+        name = f"{type(self._instance).__name__}.{self._query.name}"
+        raise RuntimeError(
+            f"{name}.{method}() on a plain instance: inside apply and queries nothing is sent. "
+            f"Call {self._query.name}(...), or ask it through runtime.view(...)"
+        )
+
+    def __repr__(self) -> str:
+        return f"<query {type(self._instance).__name__}.{self._query.name}>"
+
+
+class UnboundQuery(Generic[P, R]):
+    """A query of a class."""
+
+    __slots__ = ("_query", "owner")
+
+    def __init__(self, query: QueryDescriptor[Any, P, R], owner: type[Any]) -> None:
+        self._query = query
+        self.owner = owner
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self._query.name
+
+    @property
+    def function(self) -> Callable[..., R]:
+        """The method as written."""
+        return self._query.function
+
+    def __repr__(self) -> str:
+        return f"<query {self.owner.__name__}.{self.name}>"
+
+
+class QueryDescriptor(Generic[V, P, R]):
+    """What `@query` leaves in the class."""
+
+    def __init__(self, function: Callable[Concatenate[V, P], R]) -> None:
+        self.function: Callable[..., R] = function
+        self.name: str = getattr(function, "__name__", "query")
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> UnboundQuery[P, R]: ...
+    @overload
+    def __get__(self, instance: V, owner: type[Any] | None = None) -> BoundQuery[P, R]: ...
+    def __get__(self, instance: V | None, owner: type[Any] | None = None) -> UnboundQuery[P, R] | BoundQuery[P, R]:
+        if instance is None:
+            assert owner is not None
+            return UnboundQuery(self, owner)
+        return BoundQuery(self, instance)
+
+
+def query(function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]:
+    """Mark a method as a query: it reads the view and returns a value of its annotated return type."""
+    return QueryDescriptor(function)
+
+
+def queries_of(cls: type[Any]) -> dict[str, QueryDescriptor[Any, ..., Any]]:
+    """The queries of a class by name, inherited ones included."""
+    found: dict[str, QueryDescriptor[Any, ..., Any]] = {}
+    for owner in reversed(cls.__mro__):
+        for name, attribute in vars(owner).items():
+            if isinstance(attribute, QueryDescriptor):
+                found[name] = attribute
+            else:
+                found.pop(name, None)
+    return found

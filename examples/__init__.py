@@ -1,0 +1,1 @@
+"""Runnable programs; each says in its docstring what it shows."""

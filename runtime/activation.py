@@ -1,0 +1,306 @@
+"""Activation: one aggregate instance in memory, with its mailbox.
+
+Its life: recover (load snapshot and events, which is taking the instance over), run (decide what waits, append it as
+one batch, answer after the commit), and nothing at all while idle: then it is only its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from eventray.runtime.model import AggregateModel
+
+from eventray.domain.aggregate import Aggregate
+from eventray.domain.errors import (
+    ActivationSuperseded,
+    CommandFailed,
+    ConcurrencyConflict,
+    EventRayError,
+    ShardFenced,
+    ShardUnavailable,
+    StoreUnavailable,
+    UnknownEvent,
+)
+from eventray.runtime.config import Config
+from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
+from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
+from eventray.store.records import BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record
+
+log = logging.getLogger("eventray.runtime")
+
+OUTCOME_UNKNOWN = (StoreUnavailable, ShardUnavailable, ShardFenced, ActivationSuperseded)
+
+
+class StreamLog(Protocol):
+    """What an activation needs of its shard, in this process or another."""
+
+    index: int  # the shard's number
+
+    async def load(
+        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
+    ) -> Loaded:
+        """Snapshot and first page of events."""
+        ...
+
+    async def append_batch(
+        self,
+        stream: str,
+        commands: Sequence[NewCommand],
+        *,
+        expected_version: int | None = None,
+        token: int | None = None,
+        lookups: Sequence[str] = (),
+    ) -> BatchResult:
+        """Several commands' events in one commit."""
+        ...
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
+    ) -> list[Record]:
+        """One page of events."""
+        ...
+
+    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
+        """Keep the state at `version`."""
+        ...
+
+
+class Activation:
+    """One instance: takes commands, runs them one at a time, appends their events.
+
+    Args:
+        take_over: it has its own process (Dedicated): loading fences any other activation of the instance.
+    """
+
+    __slots__ = (
+        "_config",
+        "_decider",
+        "_log",
+        "_mailbox",
+        "_model",
+        "_position",
+        "_snapshot_version",
+        "_state",
+        "_take_over",
+        "_task",
+        "_token",
+        "stream",
+        "superseded",
+        "used_at",
+    )
+
+    def __init__(
+        self, model: AggregateModel, decider: Decider, stream: str, shard: StreamLog, config: Config, *, take_over: bool
+    ) -> None:
+        self._model = model
+        self._decider = decider
+        self._log = shard
+        self._config = config
+        self._take_over = take_over
+        self._token: int | None = None
+        self._state: Aggregate | None = None
+        self._position = 0
+        self._snapshot_version = 0
+        self._mailbox: deque[Waiting] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.superseded = False
+        self.stream = stream
+        self.used_at = time.monotonic()
+
+    @property
+    def idle(self) -> bool:
+        """No command waits or runs."""
+        return self._task is None
+
+    @property
+    def pending(self) -> int:
+        """Commands that wait (those of the running batch not counted)."""
+        return len(self._mailbox or ())
+
+    def submit(self, item: CommandItem, answer: Answerer) -> None:
+        """Put a command into the mailbox."""
+        if self._mailbox is None:
+            self._mailbox = deque()
+        self._mailbox.append(Waiting(item, answer))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(self._mailbox))
+
+    async def drain(self) -> None:
+        """Wait until every command taken so far is answered."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    # run
+
+    async def _run(self, mailbox: deque[Waiting]) -> None:
+        done = Round(0)
+        try:
+            while mailbox and not self.superseded:
+                if self._state is None:
+                    self._state = await self._recover()
+                done = await self._decider.decide(self._state, mailbox)
+                await self._commit(done, mailbox)
+        except OUTCOME_UNKNOWN as error:
+            self.superseded = isinstance(error, ActivationSuperseded)
+            self._end(done, mailbox, Kind.AGAIN, str(error))
+        except EventRayError as error:
+            self._end(done, mailbox, Kind.ERROR, error)
+        except Exception as error:
+            log.exception("%s failed", self.stream)
+            self._end(done, mailbox, Kind.ERROR, CommandFailed(self.stream, "", str(error), type(error).__name__))
+        finally:
+            if self.superseded:
+                self._end(done, mailbox, Kind.AGAIN, f"{self.stream} is activated elsewhere")
+            self.used_at = time.monotonic()
+            self._task = self._mailbox = None
+
+    def _end(self, done: Round, mailbox: deque[Waiting], kind: Kind, payload: Any) -> None:
+        """Drop the state and answer everything that is open (what has been answered ignores it)."""
+        self._state = None
+        for decision in done.decisions:
+            answer_all(decision, kind, payload)
+        while mailbox:
+            mailbox.popleft().answer(kind, payload)
+
+    # recover
+
+    async def _recover(self) -> Aggregate:
+        """The state from its snapshot and the events after it, page by page."""
+        model, limit = self._model, self._config.load_page_events
+        loaded = await self._log.load(
+            self.stream, fingerprint=model.fingerprint, take_over=self._take_over, limit=limit
+        )
+        self._token = loaded.token if self._take_over else None
+        self._position = loaded.position
+        identity = self.stream.split("/", 1)[1]
+        state = model.new(identity)
+        if loaded.snapshot is not None:
+            state = model.decode_state(loaded.snapshot.data, identity, loaded.snapshot.version)
+        self._snapshot_version = state.version
+        records, more = loaded.records, loaded.more
+        self._replay(state, records)
+        while more:
+            records = await self._log.read_stream(self.stream, after=state.version, until=loaded.version, limit=limit)
+            self._replay(state, records)
+            more = state.version < loaded.version
+            await asyncio.sleep(0)  # others in this process go on between pages
+        return state
+
+    def _replay(self, state: Aggregate, records: Sequence[Record]) -> None:
+        for record in records:
+            replay(self._model, state, record)
+
+    # commit
+
+    async def _commit(self, done: Round, mailbox: deque[Waiting]) -> None:
+        try:
+            result = await self._log.append_batch(
+                self.stream,
+                done.commands,
+                expected_version=done.version,
+                token=self._token,
+                lookups=done.lookups,
+            )
+        except DuplicateCommands as duplicates:
+            self._state = None  # it has applied events of commands that were committed before
+            await self._answer_committed(done, duplicates.found, mailbox)
+        except ConcurrencyConflict as conflict:
+            self._state = None
+            self._decide_again(done.decisions, mailbox, conflict)
+        else:
+            await self._answer(done, result)
+            if done.spoiled:
+                self._state = None
+
+    async def _answer(self, done: Round, result: BatchResult) -> None:
+        version, position = done.version, self._position
+        appended = iter(result.appended)
+        shard = self._log.index
+        for decision in done.decisions:
+            found = result.found.get(decision.waiting.item.command_id)
+            if found is not None:
+                await self._answer_first(decision, found)
+                continue
+            if decision.encoded and decision.error is None:
+                last = next(appended)
+                version, position = last.version, last.position
+            if decision.error is not None:
+                answer_all(decision, Kind.ERROR, decision.error)
+                continue
+            decision.waiting.answer(Kind.RECEIPT, ReceiptData(version, shard, position, False, decision.encoded))
+            for copy in decision.copies:
+                duplicate = bool(decision.encoded)
+                copy.answer(Kind.RECEIPT, ReceiptData(version, shard, position, duplicate, decision.encoded))
+        self._position = result.position
+        await self._snapshot(spoiled=done.spoiled)
+
+    async def _answer_committed(self, done: Round, found: dict[str, Committed], mailbox: deque[Waiting]) -> None:
+        """Some ids were committed before: those get their first receipt, the others of the batch run again."""
+        again = []
+        for decision in done.decisions:
+            first = found.get(decision.waiting.item.command_id)
+            if first is None:
+                again.append(decision)
+            else:
+                await self._answer_first(decision, first)
+        self._put_back(again, mailbox)
+
+    async def _answer_first(self, decision: Decision, first: Committed) -> None:
+        """Answer with the receipt of the id's first run, rebuilt from the log."""
+        error = reused(decision.waiting.item, self.stream, first.name, first.fingerprint)
+        if error is not None:
+            answer_all(decision, Kind.ERROR, error)
+            return
+        last = first.appended
+        records = await self._log.read_stream(
+            self.stream, after=last.version - last.events, until=last.version, limit=last.events
+        )
+        events = [(record.type, record.type_version, record.data) for record in records]
+        answer_all(decision, Kind.RECEIPT, ReceiptData(last.version, last.shard, last.position, True, events))
+
+    def _decide_again(self, decisions: list[Decision], mailbox: deque[Waiting], conflict: ConcurrencyConflict) -> None:
+        """Another writer appended: the commands run again on the new state, a bounded number of times."""
+        for decision in decisions:
+            decision.waiting.attempts += 1
+            if decision.waiting.attempts >= self._config.conflict_attempts_max:
+                answer_all(decision, Kind.ERROR, conflict)
+        most = self._config.conflict_attempts_max
+        self._put_back([d for d in decisions if d.waiting.attempts < most], mailbox)
+
+    @staticmethod
+    def _put_back(decisions: list[Decision], mailbox: deque[Waiting]) -> None:
+        for decision in reversed(decisions):
+            mailbox.extendleft(reversed(decision.copies))
+            mailbox.appendleft(decision.waiting)
+
+    async def _snapshot(self, *, spoiled: bool) -> None:
+        state, every = self._state, self._model.snapshot_every
+        if spoiled or state is None or not every or state.version - self._snapshot_version < every:
+            return
+        self._snapshot_version = state.version
+        try:
+            await self._log.save_snapshot(
+                self.stream,
+                version=state.version,
+                data=self._model.encode_state(state),
+                fingerprint=self._model.fingerprint,
+            )
+        except EventRayError as error:
+            log.warning("no snapshot of %s at version %d: %s", self.stream, state.version, error)
+
+
+def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
+    """Apply one stored event to a state.
+
+    Raises:
+        UnknownEvent: naming the event's place.
+    """
+    try:
+        model.apply(state, model.events.decode(record.type, record.type_version, record.data))
+    except UnknownEvent:
+        raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None

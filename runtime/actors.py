@@ -1,0 +1,286 @@
+"""The Ray actors that do the work: thin shells around the engine. Each starts itself again after a crash.
+
+Ray runs an actor's constructor again after a crash and tells nobody; so every shell starts lazily, at its first call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from eventray.runtime.app import App
+from ray import cloudpickle
+
+from eventray.domain.errors import EventRayError, ShardUnavailable
+from eventray.runtime.config import Config
+from eventray.runtime.hosting import DedicatedHost, PackedHost
+from eventray.runtime.inbox import Inbox
+from eventray.runtime.link import TargetLost
+from eventray.runtime.projector import ProjectionRunner
+from eventray.runtime.remote import RemoteCheckpoints, RemoteShard, answered, call, dump_error
+from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
+from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.store.shard import Shard as ShardStore
+
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every actor of an app is told."""
+
+    app: bytes  # the App by cloudpickle: passed on as it is, so that all processes get the same classes
+    app_name: str
+    run: str  # this run of the app: its actors may take over files from each other, no one else's may
+    directory: str
+    config: Config
+
+    def load_app(self) -> App:
+        """The App with its classes."""
+        app = cloudpickle.loads(self.app)
+        assert isinstance(app, App)
+        return app
+
+
+def new_epoch() -> int:
+    """A number that no other incarnation of an actor has."""
+    return int.from_bytes(os.urandom(6))
+
+
+class Shell:
+    """What all targets share: a start that happens once, and an inbox for batches."""
+
+    def __init__(self) -> None:
+        self._inbox: Inbox | None = None
+        self._starting = asyncio.Lock()
+        self._closed = False
+
+    async def _start(self) -> Inbox:
+        raise ShardUnavailable(-1, "this actor has nothing to start")
+
+    async def _ready(self) -> Inbox:
+        if self._inbox is None:
+            async with self._starting:
+                if self._closed:
+                    raise TargetGone
+                if self._inbox is None:
+                    self._inbox = await self._start()
+        return self._inbox
+
+    @staticmethod
+    def _unpack(data: bytes) -> Batch:
+        return unpack_commands(data)
+
+    @answered
+    async def hello(self, client: str) -> int:
+        """Greet a client; the epoch that its batches must name."""
+        return (await self._ready()).hello(client)
+
+    @answered
+    async def submit(self, data: bytes) -> bytes:
+        """Take a batch; the answers that are ready."""
+        inbox = await self._ready()
+        return pack_reply(await inbox.submit(self._unpack(data)), dump_error)
+
+    @answered
+    async def collect(self, client: str, number: int) -> bytes:
+        """The next answers of a batch."""
+        inbox = await self._ready()
+        return pack_reply(await inbox.collect(client, number), dump_error)
+
+    @answered
+    async def wake(self) -> None:
+        """Start, if it has not yet."""
+        await self._ready()
+
+
+class TargetGone(ShardUnavailable):
+    """The actor is closed; its app is ending."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, "the app is ending")
+
+
+class Shard(Shell):
+    """Owns one shard's file: appends, reads, and hosts the packed activations."""
+
+    def __init__(self, plan: Plan, directory: Any, index: int) -> None:
+        super().__init__()
+        self._plan = plan
+        self._directory = directory
+        self._index = index
+        self._store: ShardStore | None = None
+        self._host: PackedHost | None = None
+
+    def __repr__(self) -> str:
+        return f"Shard[{self._index}]"
+
+    async def _start(self) -> Inbox:
+        plan, config = self._plan, self._plan.config
+        identity = await _patiently(self._directory.shard_identity, self._index)
+        self._store = await ShardStore.open(
+            Path(plan.directory),
+            self._index,
+            store_id=identity["store_id"],
+            generation=identity["generation"],
+            run=plan.run,
+            durability=config.durability,
+            create=not identity["created"],
+        )
+        if not identity["created"]:
+            await _patiently(self._directory.shard_created, self._index, _node_id())
+        self._host = PackedHost(plan.load_app(), self._store, config)
+        return Inbox(self._store.epoch, self._host.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+
+    @answered
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run one of the methods of RemoteShard on the file."""
+        await self._ready()
+        assert self._store is not None
+        if method == "head":
+            return self._store.head
+        if method not in CALLABLE:
+            raise ValueError(f"a shard has no method {method!r}")
+        return await getattr(self._store, method)(*args, **kwargs)
+
+    @answered
+    async def status(self) -> ShardStatus:
+        """How it stands."""
+        await self._ready()
+        assert self._store is not None
+        assert self._host is not None
+        store, host = self._store, self._host
+        return ShardStatus(
+            self._index, "serving", store.head, store.epoch, host.active, host.pending, os.getpid(), _node_id()
+        )
+
+    @answered
+    async def close(self) -> None:
+        """Answer what was taken, and close the file."""
+        self._closed = True
+        if self._host is not None:
+            await self._host.drain()
+        if self._store is not None:
+            await self._store.close()
+
+
+CALLABLE = frozenset({"load", "append_batch", "read_stream", "save_snapshot", "read", "version_at"})
+
+
+class ViewShell(Shell):
+    """One view: follows the shards, answers queries."""
+
+    def __init__(self, plan: Plan, directory: Any, name: str, shards: dict[int, Any], generation: int) -> None:
+        super().__init__()
+        self._plan = plan
+        self._directory = directory
+        self._name = name
+        self._shards = shards
+        self._generation = generation
+        self._runner: ProjectionRunner | None = None
+
+    def __repr__(self) -> str:
+        return self._name
+
+    @staticmethod
+    def _unpack(data: bytes) -> Batch:
+        return unpack_queries(data)
+
+    async def _start(self) -> Inbox:
+        config = self._plan.config
+        shards = {index: RemoteShard(actor, index, PATIENCE_S) for index, actor in self._shards.items()}
+        self._runner = ProjectionRunner(
+            self._plan.load_app().projections[self._name],
+            shards,
+            RemoteCheckpoints(self._directory),
+            config,
+            generation=self._generation,
+        )
+        await self._runner.start()
+        return Inbox(new_epoch(), self._runner.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+
+    @answered
+    async def status(self) -> ViewStatus:
+        """How it stands."""
+        await self._ready()
+        assert self._runner is not None
+        return self._runner.status(os.getpid(), _node_id())
+
+    @answered
+    async def close(self) -> None:
+        """Save, and follow no more."""
+        self._closed = True
+        if self._runner is not None:
+            await self._runner.close()
+
+
+class ActivationShell(Shell):
+    """One dedicated activation."""
+
+    def __init__(self, plan: Plan, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
+        super().__init__()
+        self._plan = plan
+        self._aggregate = aggregate
+        self._id = id
+        self._shard = RemoteShard(shard, shard_index, PATIENCE_S)
+        self._app: App | None = None
+        self._host: DedicatedHost | None = None
+
+    def __repr__(self) -> str:
+        return f"{self._aggregate}({self._id})"
+
+    async def _start(self) -> Inbox:
+        config = self._plan.config
+        if self._app is None:
+            self._app = self._plan.load_app()
+        self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
+        return Inbox(new_epoch(), self._host.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+
+    @answered
+    async def hello(self, client: str) -> int:
+        """Greet a client. After another activation, or a new shard, took its place this one begins anew."""
+        if self._host is not None and self._host.activation.superseded:
+            self._inbox = None
+        return (await self._ready()).hello(client)
+
+    @answered
+    async def status(self) -> ActivationStatus:
+        """How it stands."""
+        await self._ready()
+        assert self._host is not None
+        activation = self._host.activation
+        idle_s = time.monotonic() - activation.used_at if activation.idle else 0.0
+        return ActivationStatus(activation.stream, activation.pending, idle_s, os.getpid(), _node_id())
+
+    @answered
+    async def close(self) -> None:
+        """Take nothing more; answer what was taken."""
+        self._closed = True
+        if self._host is not None:
+            await self._host.passivate()
+
+
+def named(shell: type[Shell], name: str) -> type[Shell]:
+    """The shell under a name of the user's domain, as `ray list actors` and the dashboard show it."""
+    return type(name, (shell,), {"__doc__": shell.__doc__, "__module__": "eventray"})
+
+
+def _node_id() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+async def _patiently(method: Any, *args: Any) -> Any:
+    """Call the Directory, which may be on its way back."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await call(method, *args)
+        except TargetLost as error:
+            if time.monotonic() > deadline:
+                raise EventRayError(f"the directory cannot be reached: {error}") from None
+            await asyncio.sleep(0.1)

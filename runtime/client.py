@@ -1,0 +1,102 @@
+"""`run` starts an app, `connect` joins one that runs: both return a Runtime."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eventray.runtime.app import App
+
+from eventray.runtime.config import Config
+from eventray.runtime.ray_setup import import_ray
+from eventray.runtime.session import Runtime
+from eventray.runtime.transport_local import LocalTransport
+
+if TYPE_CHECKING:
+    from eventray.runtime.transport_ray import RayTransport
+
+_runtimes: weakref.WeakValueDictionary[str, Runtime] = weakref.WeakValueDictionary()
+_connecting = threading.Lock()
+
+
+def run(
+    app: App,
+    *,
+    data: str | Path,
+    shards: int | None = None,
+    local: bool = False,
+    detached: bool = False,
+    **config: Any,
+) -> Runtime:
+    """Start an app on a data directory.
+
+    Args:
+        app: what runs.
+        data: directory of its store; made when it is not there.
+        shards: files and writers of a new store (default 4); an existing store keeps its number, another is refused.
+        local: run everything in this process, without Ray.
+        detached: the app outlives this driver; `connect` joins it, `shutdown()` ends it. Not with `local`.
+        config: limits and times, see `eventray.runtime.config.Config` (durability="power" | "os", ...).
+
+    Raises:
+        ValueError: a number of shards outside 1..4096, an unknown or wrong setting.
+        EventRayError: from `with` or the first call: StoreLocked, StoreMismatch, StoreCorrupted, RayUnavailable, ...
+    """
+    if shards is not None and (isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 4096):
+        raise ValueError(f"shards={shards!r}: choose 1 to 4096")
+    if local and detached:
+        raise ValueError("local=True runs in this process and cannot be detached")
+    settings = _settings(config)
+    directory = Path(data).expanduser().absolute()
+    if local:
+        return _register(Runtime(app.name, app, LocalTransport(app, directory, shards, settings), settings))
+    from eventray.runtime.transport_ray import RayTransport
+
+    return _register(
+        Runtime(app.name, app, RayTransport.starting(app, directory, shards, settings, detached), settings)
+    )
+
+
+def connect(app: str | App, **config: Any) -> Runtime:
+    """Join an app that runs on the Ray cluster of this process (or of RAY_ADDRESS), by its name.
+
+    Args:
+        app: its name, or the App itself where this process has its classes imported.
+        config: times and limits of this client.
+
+    Raises:
+        EventRayError: from `with` or the first call: UnknownName when no such app runs, RayUnavailable.
+    """
+    settings = _settings(config)
+    known = app if isinstance(app, App) else None
+    name = app.name if isinstance(app, App) else app
+    return _register(Runtime(name, known, _ray_transport().joining(name, settings), settings))
+
+
+def runtime_here(app_name: str) -> Runtime:
+    """This process's runtime of an app; joins it when there is none (where a handle was unpickled)."""
+    with _connecting:
+        return _runtimes.get(app_name) or connect(app_name)
+
+
+def _ray_transport() -> type[RayTransport]:
+    """Imported when it is needed: local apps work without Ray."""
+    import_ray()
+    from eventray.runtime.transport_ray import RayTransport
+
+    return RayTransport
+
+
+def _register(runtime: Runtime) -> Runtime:
+    _runtimes[runtime.app_name] = runtime
+    return runtime
+
+
+def _settings(config: dict[str, Any]) -> Config:
+    known = Config.__slots__
+    unknown = [name for name in config if name not in known]
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r}; there are: {', '.join(known)}")
+    return Config(**config)

@@ -1,0 +1,53 @@
+"""Every limit and time of the engine in one place, the unit last in each name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Durability = Literal["power", "os"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Limits and times of a runtime; pass fields as keywords to `eventray.run(...)`.
+
+    Raises:
+        ValueError: a limit or time that is not positive.
+    """
+
+    durability: Durability = "power"  # "os": a receipt survives a crash of the process, not a power cut
+    check_purity: bool = False  # compare the whole state before and after each command (slow; for tests)
+
+    command_timeout_s: float = 60.0  # then CommandTimeout: outcome unknown, send again with the same id
+    query_timeout_s: float = 30.0  # then StaleView: the view did not reach the positions asked for
+    start_timeout_s: float = 120.0  # an app that does not serve by then has failed to start
+
+    client_commands_max: int = 100_000  # of one client, not yet answered; more: Overloaded
+    aggregate_commands_max: int = 20_000  # of one client to one instance, not yet answered; more: Overloaded
+    send_all_commands_max: int = 4_096  # how many send_all keeps on the way
+    batch_commands_max: int = 2_000  # commands in one call to an actor
+    batch_bytes_max: int = 4 << 20  # arguments in one call to an actor
+    link_batches_max: int = 2  # calls to one actor that wait for their first reply
+    reply_grace_s: float = 0.02  # what is answered by then is sent back; the rest follows in another part
+    poll_s: float = 20.0  # the longest that one call waits at an actor for news
+
+    commit_commands_max: int = 1_000  # commands of one instance in one commit
+    commit_bytes_max: int = 4 << 20  # their events, encoded
+    command_events_max: int = 5_000  # events that one command may return
+    event_bytes_max: int = 1 << 20  # one event, encoded
+    conflict_attempts_max: int = 5  # reloads after another writer's append, then ConcurrencyConflict
+    slow_command_s: float = 0.25  # a command that computes longer without blocking=True is named in a warning
+    load_page_events: int = 2_000  # events read at once when an instance is loaded
+
+    read_page_events: int = 1_000  # events read at once by views, history and time travel
+    checkpoint_events: int = 10_000  # a view saves itself after so many events ...
+    checkpoint_s: float = 5.0  # ... or after this time, when it has applied any
+
+    def __post_init__(self) -> None:
+        if self.durability not in ("power", "os"):
+            raise ValueError(f"durability={self.durability!r}: choose 'power' (the default) or 'os'")
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if name.endswith(("_s", "_max", "_events")) and value <= 0:
+                raise ValueError(f"{name}={value!r}: must be above 0")

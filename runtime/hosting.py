@@ -1,0 +1,115 @@
+"""Hosts: what stands behind a target's inbox and finds, or makes, the activation that a command is for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+
+from eventray.runtime.app import App
+from eventray.runtime.placement import Packed
+
+from eventray.domain.errors import UnknownName
+from eventray.runtime.activation import Activation, StreamLog
+from eventray.runtime.config import Config
+from eventray.runtime.decide import Decider
+from eventray.runtime.wire import Answerer, CommandItem, Kind
+
+SWEEPS_PER_IDLE_TIMEOUT = 4
+
+
+class PackedHost:
+    """The activations that live in their shard's process: loaded on demand, least recently used out."""
+
+    def __init__(self, app: App, shard: StreamLog, config: Config) -> None:
+        self._app = app
+        self._shard = shard
+        self._config = config
+        self._deciders = {name: Decider(model, config) for name, model in app.aggregates.items()}
+        self._active: dict[str, OrderedDict[str, Activation]] = {name: OrderedDict() for name in app.aggregates}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> int:
+        """Instances in memory."""
+        return sum(len(active) for active in self._active.values())
+
+    @property
+    def pending(self) -> int:
+        """Commands that wait."""
+        return sum(a.pending for active in self._active.values() for a in active.values() if not a.idle)
+
+    def handle(self, item: CommandItem, answer: Answerer) -> None:
+        """Give a command to its activation."""
+        active = self._active.get(item.aggregate)
+        if active is None:
+            answer(Kind.ERROR, UnknownName("aggregate", item.aggregate, tuple(self._app.aggregates)))
+            return
+        activation = active.get(item.id)
+        if activation is None:
+            activation = active[item.id] = self._activate(item)
+            self._make_room(item.aggregate, active)
+        else:
+            active.move_to_end(item.id)
+        activation.submit(item, answer)
+
+    async def drain(self) -> None:
+        """Wait until every command taken so far is answered."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for active in self._active.values():
+            for activation in list(active.values()):
+                await activation.drain()
+
+    def _activate(self, item: CommandItem) -> Activation:
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        stream = f"{item.aggregate}/{item.id}"
+        decider = self._deciders[item.aggregate]
+        return Activation(
+            self._app.aggregates[item.aggregate], decider, stream, self._shard, self._config, take_over=False
+        )
+
+    def _make_room(self, aggregate: str, active: OrderedDict[str, Activation]) -> None:
+        placement = self._app.placement_of(aggregate)
+        most = placement.max_active if isinstance(placement, Packed) else None
+        while most is not None and len(active) > most:
+            oldest = next(iter(active))
+            if not active[oldest].idle:  # never one with work; it is looked at again when it has become old again
+                active.move_to_end(oldest)
+                return
+            del active[oldest]
+
+    async def _sweep(self) -> None:
+        """Passivate what has not been used for its idle timeout: an idle activation is only its state."""
+        timeouts = {name: self._app.placement_of(name).idle_timeout for name in self._app.aggregates}
+        while True:
+            await asyncio.sleep(min(timeouts.values()) / SWEEPS_PER_IDLE_TIMEOUT)
+            now = time.monotonic()
+            for name, active in self._active.items():
+                for identity, activation in list(active.items()):
+                    if now - activation.used_at < timeouts[name]:
+                        break  # ordered by use: all later ones are younger
+                    if activation.idle:
+                        del active[identity]
+
+
+class DedicatedHost:
+    """One activation with a process of its own."""
+
+    def __init__(self, app: App, aggregate: str, stream: str, shard: StreamLog, config: Config) -> None:
+        model = app.aggregates[aggregate]
+        self.activation = Activation(model, Decider(model, config), stream, shard, config, take_over=True)
+        self.leaving = False
+
+    def handle(self, item: CommandItem, answer: Answerer) -> None:
+        """Give a command to the activation; one that comes while it leaves runs in the next activation."""
+        if self.leaving or self.activation.superseded:
+            answer(Kind.AGAIN, f"{self.activation.stream} is being passivated")
+            return
+        self.activation.submit(item, answer)
+
+    async def passivate(self) -> None:
+        """Take nothing more, and wait until everything taken is answered."""
+        self.leaving = True
+        await self.activation.drain()

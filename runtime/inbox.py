@@ -1,0 +1,147 @@
+"""Inbox: takes numbered batches at a target, each number once, and gives back answers as they become ready.
+
+A call may arrive late, after the client gave it up and sent its items again; or twice. The number tells. A restarted
+target knows no numbers, so a batch also names the epoch that it was meant for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eventray.runtime.wire import Answer, Answerer, Batch, BatchRefused, Kind, Reply
+
+Handle = Callable[[Any, Answerer], None]
+FORGET_CLIENT_S = 900.0
+
+
+class Inbox:
+    """The receiving end of many Routers.
+
+    `handle(item, answer)` starts an item and returns at once; `answer(kind, payload)` is called once when it ends.
+    """
+
+    def __init__(self, epoch: int, handle: Handle, *, grace_s: float, poll_s: float) -> None:
+        self.epoch = epoch
+        self._handle = handle
+        self._grace_s = grace_s
+        self._poll_s = poll_s
+        self._clients: dict[str, _Client] = {}
+
+    def hello(self, client: str) -> int:
+        """Greet a client; the epoch that its batches must name."""
+        now = time.monotonic()
+        for name in [n for n, c in self._clients.items() if now - c.heard_at > FORGET_CLIENT_S]:
+            del self._clients[name]
+        self._clients.setdefault(client, _Client()).heard_at = now
+        return self.epoch
+
+    async def submit(self, batch: Batch) -> Reply:
+        """Start a batch; the answers that are ready within the grace, all of them if possible.
+
+        Raises:
+            BatchRefused: the number was seen, or the batch is meant for another incarnation.
+        """
+        if batch.epoch != self.epoch:
+            raise BatchRefused(f"meant for epoch {batch.epoch}, this is {self.epoch}")
+        client = self._clients.setdefault(batch.client, _Client())
+        client.accept(batch)
+        pending = _PendingBatch(len(batch.items))
+        for index, item in enumerate(batch.items):
+            self._handle(item, _Slot(pending, index))
+        answers = await pending.take(pending.open, self._grace_s)
+        return self._reply(client, batch.number, pending, answers)
+
+    async def collect(self, client_name: str, number: int) -> Reply:
+        """The next part of a batch's answers; waits for one, then for the grace.
+
+        Raises:
+            BatchRefused: no such batch is open here.
+        """
+        client = self._clients.get(client_name)
+        pending = client.open.get(number) if client else None
+        if client is None or pending is None:
+            raise BatchRefused(f"batch {number} is not open here")
+        client.heard_at = time.monotonic()
+        answers = await pending.take(1, self._poll_s)
+        if answers and pending.open:
+            answers += await pending.take(pending.open, self._grace_s)
+        return self._reply(client, number, pending, answers)
+
+    def _reply(self, client: _Client, number: int, pending: _PendingBatch, answers: list[Answer]) -> Reply:
+        if pending.open:
+            client.open[number] = pending
+        else:
+            client.open.pop(number, None)
+        return Reply(answers, pending.open > 0)
+
+
+class _Client:
+    """What one client has sent: numbers seen above its floor, and batches with answers to come."""
+
+    __slots__ = ("floor", "heard_at", "open", "seen")
+
+    def __init__(self) -> None:
+        self.floor = 0
+        self.seen: set[int] = set()
+        self.open: dict[int, _PendingBatch] = {}
+        self.heard_at = time.monotonic()
+
+    def accept(self, batch: Batch) -> None:
+        self.heard_at = time.monotonic()
+        for number in batch.voids:
+            self.open.pop(number, None)
+        self.seen.update(batch.voids)
+        if batch.floor > self.floor:
+            self.floor = batch.floor
+            self.seen = {number for number in self.seen if number >= batch.floor}
+        if batch.number < self.floor or batch.number in self.seen:
+            raise BatchRefused(f"batch {batch.number} was seen or given up")
+        self.seen.add(batch.number)
+
+
+class _PendingBatch:
+    """The answers of one batch, gathered until they are taken."""
+
+    __slots__ = ("_answers", "_waiter", "_wanted", "open")
+
+    def __init__(self, items: int) -> None:
+        self.open = items  # not yet taken
+        self._answers: list[Answer] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._wanted = 0
+
+    def add(self, answer: Answer) -> None:
+        self._answers.append(answer)
+        if self._waiter is not None and len(self._answers) >= self._wanted and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self, wanted: int, timeout_s: float) -> list[Answer]:
+        """The answers so far, after `wanted` of them are there or the time is over."""
+        if len(self._answers) < wanted:
+            self._wanted = wanted
+            self._waiter = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._waiter, timeout_s)
+            self._waiter = None
+        answers, self._answers = self._answers, []
+        self.open -= len(answers)
+        return answers
+
+
+class _Slot:
+    """Where one item's end is reported; a second report is ignored."""
+
+    __slots__ = ("_index", "_pending")
+
+    def __init__(self, pending: _PendingBatch, index: int) -> None:
+        self._pending: _PendingBatch | None = pending
+        self._index = index
+
+    def __call__(self, kind: Kind, payload: Any) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.add(Answer(self._index, kind, payload))

@@ -1,0 +1,167 @@
+"""Jobs: a command or a query on its way, from the call to its Response."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import msgpack
+from eventray.domain.messages import Event, Receipt
+from eventray.runtime.model import AggregateModel, QueryModel
+
+from eventray.domain.errors import CommandTimeout, EncodingError, ShardUnavailable, StaleView
+from eventray.runtime.response import Response
+from eventray.runtime.transport import Transport, view_target
+from eventray.runtime.wire import CommandItem, Kind, QueryItem
+
+METADATA_BYTES_MAX = 16 << 10
+
+_RANDOM_BITS = 74
+
+
+class CommandIds:
+    """Makes UUIDv7 strings that rise, so that the store's index on them grows at its end."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def make(self) -> str:
+        """A new id: 48 bits of milliseconds, then random bits, one above the last within a millisecond."""
+        now = time.time_ns() // 1_000_000
+        number = (now << _RANDOM_BITS) | (int.from_bytes(os.urandom(10)) >> 6)
+        with self._lock:
+            if number <= self._last:
+                number = self._last + 1
+            self._last = number
+        high, low = number >> 62, number & ((1 << 62) - 1)  # 48 bits of time and 12 of 74 random ones; 62 random ones
+        value = (high >> 12) << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low
+        text = f"{value:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class CommandJob:
+    """One command for one instance."""
+
+    __slots__ = ("_item", "_model", "deadline", "lane", "response", "sent", "size", "timeout_s")
+
+    def __init__(self, model: AggregateModel, item: CommandItem, timeout_s: float) -> None:
+        self._model = model
+        self._item = item
+        self.lane: Hashable = (item.aggregate, item.id)
+        self.timeout_s = timeout_s
+        self.deadline = time.monotonic() + timeout_s
+        self.sent = False
+        self.size = len(item.args) + len(item.metadata) + 64
+        self.response: Response[Receipt] = Response()
+
+    def target(self, transport: Transport) -> Hashable:
+        """Where it goes."""
+        return transport.target_of(self._item.aggregate, self._item.id)
+
+    def item(self) -> CommandItem:
+        """What travels; an item that was sent before may have been committed."""
+        return self._item._replace(look_up=True) if self.sent and not self._item.look_up else self._item
+
+    def complete(self, kind: Kind, payload: Any) -> None:
+        """Turn the answer into a Receipt, or the error."""
+        if kind is Kind.ERROR:
+            self.response.set_exception(payload)
+            return
+        try:
+            self.response.set_result(self._receipt(payload))
+        except Exception as error:  # the command is committed; only its events cannot be shown here
+            self.response.set_exception(error)
+
+    def expire(self, reason: str) -> None:
+        """End without an answer: the outcome is unknown if anything was sent."""
+        item = self._item
+        stream = f"{item.aggregate}/{item.id}"
+        if self.sent or not reason:
+            self.fail(CommandTimeout(stream, item.command, item.command_id, self.timeout_s))
+        else:
+            self.fail(ShardUnavailable(-1, f"{stream} could not be reached within {self.timeout_s} s: {reason}"))
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.response.set_exception(error)
+
+    def _receipt(self, data: Any) -> Receipt:
+        decode = self._model.events.decode
+        events: tuple[Event, ...] = tuple([decode(*encoded) for encoded in data.events])
+        item = self._item
+        return Receipt(
+            f"{item.aggregate}/{item.id}",
+            data.version,
+            data.shard,
+            data.position,
+            events,
+            item.command_id,
+            data.duplicate,
+        )
+
+
+class QueryJob:
+    """One query for one view."""
+
+    __slots__ = ("_item", "_query", "_view", "deadline", "lane", "response", "sent", "size")
+
+    def __init__(self, view: str, query: QueryModel, item: QueryItem) -> None:
+        self._view = view
+        self._query = query
+        self._item = item
+        self.lane: Hashable = None
+        # The view itself answers at the end of wait_s; this is for a view that cannot be reached.
+        self.deadline = time.monotonic() + item.wait_s * 1.25 + 1.0
+        self.sent = False
+        self.size = len(item.args) + 64
+        self.response: Response[Any] = Response()
+
+    def target(self, transport: Transport) -> Hashable:
+        """Where it goes."""
+        return view_target(self._view)
+
+    def item(self) -> QueryItem:
+        """What travels."""
+        return self._item
+
+    def complete(self, kind: Kind, payload: Any) -> None:
+        """Turn the answer into the query's result, or the error."""
+        if kind is Kind.ERROR:
+            self.response.set_exception(payload)
+            return
+        try:
+            self.response.set_result(self._query.decode_result(payload[0]))
+        except Exception as error:
+            self.response.set_exception(error)
+
+    def expire(self, reason: str) -> None:
+        """End without an answer."""
+        self.fail(StaleView(self._view, dict(self._item.after), self._item.wait_s))
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.response.set_exception(error)
+
+
+def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
+    """The caller's metadata as MessagePack, b"" for none.
+
+    Raises:
+        EncodingError: not a map from str to what MessagePack carries, or above its limit.
+    """
+    if not metadata:
+        return b""
+    if not all(isinstance(key, str) for key in metadata):
+        raise EncodingError("metadata", "its keys must be str")
+    try:
+        data = bytes(msgpack.packb(dict(metadata), datetime=True))
+        msgpack.unpackb(data, timestamp=3)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise EncodingError("metadata", str(error)) from error
+    if len(data) > METADATA_BYTES_MAX:
+        raise EncodingError("metadata", f"{len(data)} bytes, the limit is {METADATA_BYTES_MAX}")
+    return data

@@ -1,0 +1,61 @@
+"""Starting or joining Ray, with authentication on and its token file private."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from eventray.domain.errors import RayUnavailable
+
+
+def ensure_ray() -> bool:
+    """Join the Ray of this process, of RAY_ADDRESS or of this machine, or start one; whether this call connected.
+
+    A Ray that is started here asks its clients for a token (Ray's default; `RAY_AUTH_MODE=disabled` opts out).
+
+    Raises:
+        RayUnavailable: Ray is not installed, not reachable, or refuses this process.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init()
+    except Exception as error:
+        raise RayUnavailable(_advice(error)) from error
+    finally:
+        _make_token_private()
+    return True
+
+
+def import_ray() -> Any:
+    """The `ray` module.
+
+    Raises:
+        RayUnavailable: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise RayUnavailable("Ray is not installed: `pip install 'ray[default]'`, or use local=True") from error
+    return ray
+
+
+def _advice(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    if "uthentic" in text or "token" in text.lower():
+        return f"{text}\nGive this process the cluster's token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN(_PATH)"
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return f"{text}\nRAY_ADDRESS is {address!r}: is a cluster running there? Unset it to start Ray on this machine"
+    return f"{text}\n`ray status` shows the cluster of this machine; local=True needs none"
+
+
+def _make_token_private() -> None:
+    """Ray writes the token file readable for everyone on the machine."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with contextlib.suppress(OSError):
+        if path.is_file() and path.stat().st_mode & 0o077:
+            path.chmod(0o600)

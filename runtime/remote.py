@@ -1,0 +1,194 @@
+"""Calls to Ray actors: their errors as ours, and the remote ends of a shard and of the checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayError
+
+from eventray.domain.errors import EventRayError, ShardUnavailable
+from eventray.runtime.link import TargetLost
+from eventray.runtime.projector import SavedView
+from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_reply
+from eventray.store.records import BatchResult, DuplicateCommands, Loaded, NewCommand, Record, ShardPage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between processes only, never for a disk
+
+RETRY_FIRST_S = 0.02
+RETRY_MOST_S = 0.5
+
+
+def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[bool, Any]]]:
+    """Make an actor's method return (True, value), or (False, error): so errors arrive as what they are."""
+
+    @functools.wraps(method)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[bool, Any]:
+        try:
+            return True, await method(*args, **kwargs)
+        except (EventRayError, DuplicateCommands, BatchRefused, ValueError) as error:
+            return False, pickled(error)
+
+    return wrapper
+
+
+async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a method marked `answered` of an actor, once.
+
+    Raises:
+        TargetLost: the actor is dead, restarting or out of reach; whether it ran the call is not known.
+        EventRayError, DuplicateCommands, BatchRefused, ValueError: what it raised.
+    """
+    try:
+        good, value = await method.remote(*args, **kwargs)
+    except RayActorError as error:
+        raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+    if good:
+        return value
+    raise load_error(value)
+
+
+def dump_error(error: BaseException) -> bytes:
+    """An error as bytes for the wire (never for a disk)."""
+    try:
+        return pickled(error)
+    except Exception:  # a cause or an attribute that cannot travel: the message still can
+        return pickled(EventRayError(f"{type(error).__name__}: {error}"))
+
+
+def load_error(data: bytes) -> BaseException:
+    """The error in `data`."""
+    error = cloudpickle.loads(data)
+    return error if isinstance(error, BaseException) else EventRayError(repr(error))
+
+
+class ActorChannel:
+    """A target that is an actor; `epoch` names its incarnation."""
+
+    def __init__(self, actor: Any, epoch: int) -> None:
+        self.epoch = epoch
+        self._actor = actor
+
+    @classmethod
+    async def open(cls, actor: Any, client: str) -> ActorChannel:
+        """Greet the actor; TargetLost."""
+        return cls(actor, await call(actor.hello, client))
+
+    async def submit(self, batch: Batch) -> Reply:
+        """Send a batch in one call."""
+        return unpack_reply(await call(self._actor.submit, pack_batch(batch)), load_error)
+
+    async def collect(self, client: str, number: int) -> Reply:
+        """The next part of its answers."""
+        return unpack_reply(await call(self._actor.collect, client, number), load_error)
+
+
+class RemoteShard:
+    """A shard in another process, with the methods of `eventray.store.Shard` that engines use.
+
+    A call that fails on the way is sent again until `patience_s`: reads can be repeated, and an append carries the
+    ids and the version by which its shard recognises it.
+    """
+
+    def __init__(self, actor: Any, index: int, patience_s: float) -> None:
+        self.index = index
+        self.actor = actor
+        self._patience_s = patience_s
+
+    async def load(
+        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
+    ) -> Loaded:
+        """Snapshot and first page of events of a stream."""
+        return await self._call("load", stream, fingerprint=fingerprint, take_over=take_over, limit=limit)  # type: ignore[no-any-return]
+
+    async def append_batch(
+        self,
+        stream: str,
+        commands: Sequence[NewCommand],
+        *,
+        expected_version: int | None = None,
+        token: int | None = None,
+        lookups: Sequence[str] = (),
+    ) -> BatchResult:
+        """Several commands' events in one commit."""
+        return await self._call(  # type: ignore[no-any-return]
+            "append_batch", stream, commands, expected_version=expected_version, token=token, lookups=lookups
+        )
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
+    ) -> list[Record]:
+        """One page of a stream."""
+        return await self._call("read_stream", stream, after=after, until=until, reverse=reverse, limit=limit)  # type: ignore[no-any-return]
+
+    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
+        """Keep the state at `version`."""
+        await self._call("save_snapshot", stream, version=version, data=data, fingerprint=fingerprint)
+
+    async def read(
+        self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
+    ) -> ShardPage:
+        """The next page of the shard's log."""
+        return await self._call("read", after=after, limit=limit, wait=wait, types=types)  # type: ignore[no-any-return]
+
+    async def fetch_head(self) -> int:
+        """The shard's last position."""
+        return int(await self._call("head"))
+
+    async def version_at(self, stream: str, recorded_at_us: int) -> int:
+        """The version of a stream at a time (microseconds UTC)."""
+        return int(await self._call("version_at", stream, recorded_at_us))
+
+    async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        deadline = time.monotonic() + self._patience_s
+        delay = RETRY_FIRST_S
+        while True:
+            try:
+                return await call(self.actor.call, method, *args, **kwargs)
+            except TargetLost as error:
+                if time.monotonic() + delay > deadline:
+                    raise ShardUnavailable(self.index, str(error)) from None
+            await asyncio.sleep(delay)
+            delay = min(RETRY_MOST_S, delay * 2)
+
+
+class RemoteCheckpoints:
+    """The views' saves, kept by the Directory."""
+
+    def __init__(self, directory: Any) -> None:
+        self._directory = directory
+
+    async def load(self, name: str) -> SavedView | None:
+        """The last save, or None."""
+        return await self._call(self._directory.load_checkpoint, name)  # type: ignore[no-any-return]
+
+    async def save(
+        self, name: str, positions: Mapping[int, int], data: bytes, *, generation: int, fingerprint: str = ""
+    ) -> None:
+        """Keep state and positions together."""
+        await self._call(self._directory.save_checkpoint, name, dict(positions), data, generation, fingerprint)
+
+    async def _call(self, method: Any, *args: Any) -> Any:
+        delay = RETRY_FIRST_S
+        while True:  # the Directory comes back, or this view ends with its app
+            try:
+                return await call(method, *args)
+            except TargetLost:
+                await asyncio.sleep(delay)
+                delay = min(RETRY_MOST_S, delay * 2)
+
+
+def find_actor(name: str, namespace: str) -> Any | None:
+    """A live or restarting actor by its name, or None."""
+    try:
+        return ray.get_actor(name, namespace=namespace)
+    except (ValueError, RayError):
+        return None

@@ -1,0 +1,164 @@
+"""Response: what `.remote()` gives back at once, and what the engine's thread completes later."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+_lock = threading.Lock()  # shared by all responses: held for a few instructions, so one is cheaper than many
+_engine_threads: set[int] = set()
+
+
+def register_engine_thread() -> None:
+    """Remember the calling thread as one that completes responses: waiting in it would wait for ever."""
+    _engine_threads.add(threading.get_ident())
+
+
+class Response(Generic[T]):
+    """The outcome of a call that is on its way.
+
+    `await response`, `response.result(timeout=None)` or `response.future()`: from any thread and any event loop,
+    as often as wanted. Cancelling an await, or Ctrl-C in `result`, stops the waiting only: the command goes on.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_done", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[], None]] | None = None
+
+    def done(self) -> bool:
+        """Whether the outcome is known."""
+        return self._done
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the outcome, at most `timeout` seconds.
+
+        Raises:
+            TimeoutError: not known yet; only the waiting has stopped.
+            RuntimeError: called where the engine itself runs, which would wait for ever.
+            EventRayError: what the call ended with.
+        """
+        if not self._done:
+            self._wait(timeout)
+        return self._outcome()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait like `result`, and give the error that the call ended with, or None."""
+        if not self._done:
+            self._wait(timeout)
+        return self._error
+
+    def future(self) -> concurrent.futures.Future[T]:
+        """The same outcome as a `concurrent.futures.Future`."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def finish() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if self._error is not None:
+                future.set_exception(self._error)
+            else:
+                future.set_result(cast(T, self._value))
+
+        self.add_done_callback(finish)
+        return future
+
+    def __await__(self) -> Generator[object, None, T]:
+        if not self._done:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            waker = _waker(loop)
+            self.add_done_callback(lambda: waker.wake(future))
+            yield from future
+        return self._outcome()
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Run `callback` when the outcome is known (at once if it is), in the thread that completes it."""
+        with _lock:
+            if not self._done:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def set_result(self, value: T) -> None:
+        """Complete with a value (the engine's side); later completions are ignored."""
+        self._complete(value, None)
+
+    def set_exception(self, error: BaseException) -> None:
+        """Complete with an error (the engine's side); later completions are ignored."""
+        self._complete(None, error)
+
+    def _complete(self, value: T | None, error: BaseException | None) -> None:
+        with _lock:
+            if self._done:
+                return
+            self._value, self._error, self._done = value, error, True
+            callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback()
+
+    def _wait(self, timeout: float | None) -> None:
+        if threading.get_ident() in _engine_threads:
+            raise RuntimeError("result() inside the engine's own thread would wait for ever: await the response")
+        known = threading.Event()
+        self.add_done_callback(known.set)
+        if not known.wait(timeout):
+            raise TimeoutError(f"no outcome after {timeout} s; the call itself goes on")
+
+    def _outcome(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
+
+    def __repr__(self) -> str:
+        state = "pending" if not self._done else f"failed: {self._error!r}" if self._error else "done"
+        return f"<Response {state}>"
+
+
+class _Waker:
+    """Wakes the awaits of one event loop, all that became known in one go with one call into it."""
+
+    __slots__ = ("_loop", "_ready", "_scheduled")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._ready: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+
+    def wake(self, future: asyncio.Future[None]) -> None:
+        self._ready.append(future)
+        if self._scheduled:
+            return
+        self._scheduled = True
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False  # before the queue is read: whoever appends later schedules again
+        while self._ready:
+            future = self._ready.popleft()
+            if not future.done():
+                future.set_result(None)
+
+
+_wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = weakref.WeakKeyDictionary()
+
+
+def _waker(loop: asyncio.AbstractEventLoop) -> _Waker:
+    waker = _wakers.get(loop)
+    if waker is None:
+        waker = _wakers[loop] = _Waker(loop)
+    return waker

@@ -1,0 +1,309 @@
+"""Runtime: what `run` and `connect` return. A user's way to an app, sync and async alike."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar, cast
+
+from eventray.domain.aggregate import Aggregate
+from eventray.domain.messages import Command, CommandOptions, Event, Receipt
+from eventray.domain.meta import Meta
+from eventray.domain.projection import Projection
+from eventray.runtime.app import App
+from eventray.runtime.model import (
+    AggregateModel,
+    CommandModel,
+    ProjectionModel,
+    QueryModel,
+    aggregate_model,
+    projection_model,
+)
+
+from eventray.domain.errors import UnknownEvent, UnknownName
+from eventray.runtime.config import Config
+from eventray.runtime.guard import refuse_in_domain_code
+from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
+from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
+from eventray.runtime.link import Channel
+from eventray.runtime.loop import EngineLoop
+from eventray.runtime.pages import Pages
+from eventray.runtime.projector import meta_of
+from eventray.runtime.response import Response
+from eventray.runtime.router import Router
+from eventray.runtime.sending import SendAll
+from eventray.runtime.status import Status
+from eventray.runtime.timetravel import state_at
+from eventray.runtime.transport import ShardPort, Transport
+from eventray.runtime.wire import CommandItem, QueryItem
+from eventray.store.records import Record, check_id
+
+A = TypeVar("A", bound=Aggregate)
+V = TypeVar("V", bound=Projection)
+
+
+class Recorded(NamedTuple):
+    """One entry of a history."""
+
+    event: Event
+    meta: Meta
+
+
+class Runtime:
+    """A running app. It starts in the background; `with` and `async with` wait until it serves.
+
+    Calls made before it serves wait for it, and fail with what its start failed with.
+    """
+
+    def __init__(self, app_name: str, app: App | None, transport: Transport, config: Config) -> None:
+        self.app_name = app_name
+        self._app = app  # None: known to the running app only
+        self.config = config
+        self._transport = transport
+        self._client = uuid.uuid4().hex
+        self._ids = CommandIds()
+        self._engine = EngineLoop(f"eventray-{app_name}")
+        self._ended: Response[None] | None = None
+        self._aggregates: dict[type[Any], AggregateModel] = {}
+        self._projections: dict[type[Any], ProjectionModel] = {}
+        if app is not None:
+            self._aggregates = {model.cls: model for model in app.aggregates.values()}
+            self._projections = {model.cls: model for model in app.projections.values()}
+        self._router: Router | None = None
+        self._started: Response[None] = self._engine.spawn(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await asyncio.wait_for(self._transport.start(), self.config.start_timeout_s)
+        except Exception as error:
+            self._engine.refuse(error)
+            raise
+        self._router = Router(self._client, self._connect, self.config)
+        self._engine.open(self._router, lambda job: job.target(self._transport))
+
+    async def _connect(self, target: Hashable) -> Channel:
+        return await self._transport.connect(target, self._client)
+
+    # life
+
+    def wait(self, timeout: float | None = None) -> Runtime:
+        """Wait until the app serves.
+
+        Raises:
+            EventRayError: it could not start.
+        """
+        self._started.result(timeout)
+        return self
+
+    def __enter__(self) -> Runtime:
+        try:
+            return self.wait()
+        except BaseException:
+            self._close()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._leave().result()
+        self._close()
+
+    async def __aenter__(self) -> Runtime:
+        try:
+            await self._started
+        except BaseException:
+            await asyncio.to_thread(self._close)
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        await self._leave()
+        await asyncio.to_thread(self._close)
+
+    def shutdown(self) -> Response[None]:
+        """Drain and end the app: what was sent is answered, views are saved, files closed. Its files stay."""
+        return self._end(app=True)
+
+    def _leave(self) -> Response[None]:
+        return self._end(app=False)
+
+    def _end(self, *, app: bool) -> Response[None]:
+        if self._ended is None:
+            self._ended = self._engine.spawn(self._shut(app))
+        return self._ended
+
+    async def _shut(self, app: bool) -> None:
+        await (self._transport.shutdown() if app else self._transport.leave())
+        gone = UnknownName("app", f"{self.app_name} (this runtime was shut down)", ())
+        self._engine.refuse(gone)
+        if self._router is not None:
+            self._router.close(gone)
+
+    def _close(self) -> None:
+        self._engine.close()
+        close = getattr(self._transport, "close", None)
+        if close is not None:
+            close()
+
+    # commands and queries
+
+    def get(self, aggregate: type[A], id: str) -> A:
+        """A handle of one instance: `runtime.get(Account, "alice").deposit.remote(5)`.
+
+        Raises:
+            InvalidId: the id is empty, over 1,024 bytes, or no text.
+            UnknownName: the app has no such aggregate.
+        """
+        check_id(check_instance_id(id))
+        return cast(A, AggregateHandle(self, self._aggregate(aggregate), id))
+
+    def view(self, projection: type[V]) -> V:
+        """A handle of a projection's view: `runtime.view(Balances).top.remote(5)`.
+
+        Raises:
+            UnknownName: the app has no such projection.
+        """
+        return cast(V, ViewHandle(self, self._projection(projection)))
+
+    def send(self, command: Command) -> Response[Receipt]:
+        """Send a command that was made as a value, by `Account.deposit.to(...)`.
+
+        Raises:
+            InvalidId, UnknownName, TypeError, EncodingError: what is wrong with it.
+        """
+        refuse_in_domain_code("runtime.send()")
+        check_id(check_instance_id(command.id))
+        model = self._aggregate(command.aggregate)
+        command_model = model.commands.get(command.name)
+        if command_model is None:
+            raise UnknownName("command", f"{model.name}.{command.name}", tuple(model.commands))
+        args = command_model.encode(command.args, command.kwargs)
+        return self.send_command(model, command.id, command_model, args, command.options)
+
+    def send_all(self, commands: Iterable[Command], progress: bool = False) -> SendAll:
+        """Send many commands, as many at once as is good; iterate (`for` or `async for`) over what each came to.
+
+        Gives, in order, a Receipt or the EventRayError of each command. Nothing is sent before the first step.
+        """
+        return SendAll(self, commands, self.config.send_all_commands_max, progress)
+
+    def send_command(
+        self, model: AggregateModel, id: str, command: CommandModel, args: bytes, options: CommandOptions
+    ) -> Response[Receipt]:
+        """Put an encoded command on its way (what handles call)."""
+        timeout = self.config.command_timeout_s if options.timeout is None else options.timeout
+        item = CommandItem(
+            model.name,
+            id,
+            command.name,
+            args,
+            options.command_id or self._ids.make(),
+            options.command_id is not None,
+            options.expected_version,
+            encode_metadata(options.metadata),
+        )
+        job = CommandJob(model, item, timeout)
+        self._engine.post(job)
+        return job.response
+
+    def send_query(
+        self, model: ProjectionModel, query: QueryModel, args: bytes, after: After, timeout_s: float | None, stale: str
+    ) -> Response[Any]:
+        """Put an encoded query on its way (what handles call)."""
+        wait_s = self.config.query_timeout_s if timeout_s is None else timeout_s
+        item = QueryItem(query.name, args, positions_after(after), wait_s, stale == "serve")
+        job = QueryJob(model.name, query, item)
+        self._engine.post(job)
+        return job.response
+
+    # history and time travel
+
+    def history(self, aggregate: type[Aggregate], id: str) -> Pages[Recorded]:
+        """Every event of an instance in order, as (event, meta), for `for` and `async for`; read page by page.
+
+        Raises:
+            InvalidId, UnknownName: at once. UnknownEvent: where an event is met that no class stands for.
+        """
+        check_id(check_instance_id(id))
+        model = self._aggregate(aggregate)
+        return Pages(lambda after: self._engine.spawn(self._history_page(model, id, after)), 0)
+
+    async def _history_page(self, model: AggregateModel, id: str, after: int) -> tuple[Sequence[Recorded], int | None]:
+        await self._started
+        stream, limit = f"{model.name}/{id}", self.config.read_page_events
+        records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
+        entries = [Recorded(decode_record(model, record), meta_of(record)) for record in records]
+        return entries, records[-1].version if len(records) == limit else None
+
+    def state(self, aggregate: type[A], id: str, at: int | datetime | None = None) -> Response[A]:
+        """The state of an instance now, at a version, or at a moment (an aware datetime): a copy, folded from its log.
+
+        An instance without events is at version 0 and in its first state. The Response fails with ValueError when
+        the stream has fewer events than `at`, or for a naive datetime.
+
+        Raises:
+            InvalidId, UnknownName: at once.
+        """
+        check_id(check_instance_id(id))
+        model = self._aggregate(aggregate)
+
+        async def fold() -> A:
+            await self._started
+            stream = f"{model.name}/{id}"
+            return cast(A, await state_at(model, self._shard(stream), stream, at, self.config.read_page_events))
+
+        return self._engine.spawn(fold())
+
+    def heads(self) -> Response[dict[int, int]]:
+        """The position of every shard now; `options(after=heads)` reads everything up to here."""
+
+        async def ask() -> dict[int, int]:
+            await self._started
+            return await self._transport.heads()
+
+        return self._engine.spawn(ask())
+
+    def status(self) -> Response[Status]:
+        """Shards, views and activations, and how each stands."""
+
+        async def ask() -> Status:
+            await self._started
+            return await self._transport.status()
+
+        return self._engine.spawn(ask())
+
+    # names
+
+    def _shard(self, stream: str) -> ShardPort:
+        return self._transport.shards[self._transport.shard_of(stream)]
+
+    def _aggregate(self, cls: type[Any]) -> AggregateModel:
+        model = self._aggregates.get(cls)
+        if model is None:
+            model = self._aggregates[cls] = aggregate_model(cls)
+            self._check_name("aggregate", model.name, self._app.aggregates if self._app else None)
+        return model
+
+    def _projection(self, cls: type[Any]) -> ProjectionModel:
+        model = self._projections.get(cls)
+        if model is None:
+            model = self._projections[cls] = projection_model(cls, ())
+            self._check_name("projection", model.name, self._app.projections if self._app else None)
+        return model
+
+    def _check_name(self, kind: str, name: str, known: Mapping[str, object] | None) -> None:
+        if known is not None and name not in known:
+            raise UnknownName(kind, name, tuple(known))
+
+
+def decode_record(model: AggregateModel, record: Record) -> Event:
+    """The event of a record.
+
+    Raises:
+        UnknownEvent: naming its place.
+    """
+    try:
+        return model.events.decode(record.type, record.type_version, record.data)
+    except UnknownEvent:
+        raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None

@@ -1,0 +1,88 @@
+"""Transport: how a runtime reaches its targets. All that differs between one process and a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Protocol
+
+from eventray.runtime.app import App
+
+from eventray.runtime.activation import StreamLog
+from eventray.runtime.link import Channel
+from eventray.runtime.status import Status
+from eventray.store.records import ShardPage
+
+
+class ShardPort(StreamLog, Protocol):
+    """A shard as clients, views and activations use it, in this process or another."""
+
+    async def read(
+        self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
+    ) -> ShardPage:
+        """The next page of the shard's log."""
+        ...
+
+    async def version_at(self, stream: str, recorded_at_us: int) -> int:
+        """The version of a stream at a time (microseconds UTC)."""
+        ...
+
+
+class Transport(Protocol):
+    """Where an app runs."""
+
+    @property
+    def app(self) -> App:
+        """The app that runs there (known after `start`)."""
+        ...
+
+    @property
+    def shards(self) -> Mapping[int, ShardPort]:
+        """Its shards (known after `start`)."""
+        ...
+
+    async def start(self) -> None:
+        """Wait until the app serves; EventRayError when it cannot."""
+        ...
+
+    async def connect(self, target: Hashable, client: str) -> Channel:
+        """The live incarnation of a target; TargetLost."""
+        ...
+
+    def target_of(self, aggregate: str, id: str) -> Hashable:
+        """Where commands of an instance go."""
+        ...
+
+    def shard_of(self, stream: str) -> int:
+        """The shard of a stream."""
+        ...
+
+    async def heads(self) -> dict[int, int]:
+        """The last position of every shard."""
+        ...
+
+    async def status(self) -> Status:
+        """How the app stands."""
+        ...
+
+    async def leave(self) -> None:
+        """End the connection; ends the app too where this client's lease holds it up."""
+        ...
+
+    async def shutdown(self) -> None:
+        """Drain and end the app."""
+        ...
+
+
+def view_target(name: str) -> Hashable:
+    """The target of a view's queries."""
+    return ("view", name)
+
+
+def shard_target(index: int) -> Hashable:
+    """The target of the commands of a shard's packed instances."""
+    return ("shard", index)
+
+
+def activation_target(stream: str) -> Hashable:
+    """The target of a dedicated instance's commands."""
+    return ("activation", stream)

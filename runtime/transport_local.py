@@ -1,0 +1,118 @@
+"""LocalTransport: the whole engine in this process, in the runtime's own loop. Same files and guarantees, no Ray."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+
+from eventray.runtime.app import App
+from eventray.store.store import EventStore
+
+from eventray.domain.errors import UnknownName
+from eventray.runtime.config import Config
+from eventray.runtime.hosting import PackedHost
+from eventray.runtime.inbox import Inbox
+from eventray.runtime.projector import ProjectionRunner
+from eventray.runtime.status import ShardStatus, Status
+from eventray.runtime.transport import ShardPort, shard_target, view_target
+
+
+class LocalTransport:
+    """Runs an app on a data directory in this process; every instance is packed."""
+
+    def __init__(self, app: App, data: Path, shards: int | None, config: Config) -> None:
+        self.app = app
+        self._data = data
+        self._count = shards
+        self._config = config
+        self._store: EventStore | None = None
+        self._hosts: dict[int, PackedHost] = {}
+        self._runners: dict[str, ProjectionRunner] = {}
+        self._inboxes: dict[Hashable, Inbox] = {}
+        self._leaving = False
+
+    @property
+    def store(self) -> EventStore:
+        """The open store."""
+        assert self._store is not None, "not started"
+        return self._store
+
+    @property
+    def shards(self) -> Mapping[int, ShardPort]:
+        """The store's shards."""
+        return self.store.shards
+
+    async def start(self) -> None:
+        """Open the store, and start every view from its last save."""
+        config = self._config
+        self._store = await EventStore.open(
+            self._data, app=self.app.name, shards=self._count, durability=config.durability
+        )
+        try:
+            for index, shard in self._store.shards.items():
+                host = self._hosts[index] = PackedHost(self.app, shard, config)
+                self._inboxes[shard_target(index)] = self._inbox(shard.epoch, host)
+            for name, model in self.app.projections.items():
+                runner = ProjectionRunner(
+                    model,
+                    self._store.shards,
+                    self._store.checkpoints,
+                    config,
+                    generation=self._store.manifest.generation,
+                )
+                self._runners[name] = runner
+                self._inboxes[view_target(name)] = self._inbox(1, runner)
+                await runner.start()
+        except BaseException:
+            await self.shutdown()
+            raise
+
+    def _inbox(self, epoch: int, host: PackedHost | ProjectionRunner) -> Inbox:
+        return Inbox(epoch, host.handle, grace_s=self._config.reply_grace_s, poll_s=self._config.poll_s)
+
+    async def connect(self, target: Hashable, client: str) -> Inbox:
+        """The inbox of a target: here, it is its own channel."""
+        inbox = self._inboxes.get(target)
+        if inbox is None:
+            raise UnknownName("projection", str(target), tuple(self.app.projections))
+        inbox.hello(client)
+        return inbox
+
+    def target_of(self, aggregate: str, id: str) -> Hashable:
+        """An instance lives with its shard."""
+        return shard_target(self.store.manifest.shard_of(f"{aggregate}/{id}"))
+
+    def shard_of(self, stream: str) -> int:
+        """The shard of a stream."""
+        return self.store.manifest.shard_of(stream)
+
+    async def heads(self) -> dict[int, int]:
+        """The last position of every shard."""
+        return {index: shard.head for index, shard in self.store.shards.items()}
+
+    async def status(self) -> Status:
+        """How the app stands."""
+        pid, node = os.getpid(), socket.gethostname()
+        shards = tuple(
+            ShardStatus(index, "serving", shard.head, shard.epoch, host.active, host.pending, pid, node)
+            for (index, shard), host in zip(self.store.shards.items(), self._hosts.values(), strict=True)
+        )
+        views = tuple(runner.status(pid, node) for runner in self._runners.values())
+        return Status(self.app.name, str(self._data), True, shards, views)
+
+    async def leave(self) -> None:
+        """The app lives in this process: leaving ends it."""
+        await self.shutdown()
+
+    async def shutdown(self) -> None:
+        """Answer what was taken, save the views, close the store."""
+        if self._leaving or self._store is None:
+            return
+        self._leaving = True
+        for host in self._hosts.values():
+            await host.drain()
+        for runner in self._runners.values():
+            await runner.close()
+        await self._store.close()

@@ -1,0 +1,215 @@
+"""RayTransport: reaches an app's actors from a driver; starts the app, or joins one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from eventray.runtime.app import App
+from eventray.runtime.placement import Packed
+from ray.exceptions import RayError
+from ray.util import list_named_actors
+
+from eventray.domain.errors import EventRayError, StoreLocked, UnknownName
+from eventray.runtime.actors import Plan
+from eventray.runtime.config import Config
+from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options, kill, pinned_here
+from eventray.runtime.link import Channel, TargetLost
+from eventray.runtime.ray_setup import ensure_ray
+from eventray.runtime.remote import ActorChannel, RemoteShard, call, find_actor, pickled
+from eventray.runtime.status import Status
+from eventray.runtime.transport import ShardPort, activation_target, shard_target
+
+ENDING_POLL_S = 0.1
+TAKE_OVER_WAIT_S = 5.0  # an app whose driver was killed a moment ago has noticed and ended by then
+
+
+class RayTransport:
+    """A driver's way to an app on Ray. Use `starting` or `joining`."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self._name = name
+        self._config = config
+        self._app: App | None = None
+        self._mine: dict[str, Any] | None = None  # how to start it; None: it is someone else's
+        self._connected_ray = False
+        self._directory: Any = None
+        self._started: Started | None = None
+        self._shards: dict[int, RemoteShard] = {}
+        self._lease: asyncio.Task[None] | None = None
+        self._ended = False
+
+    @classmethod
+    def starting(cls, app: App, directory: Path, shards: int | None, config: Config, detached: bool) -> RayTransport:
+        """For an app that is to be started."""
+        transport = cls(app.name, config)
+        transport._app = app
+        transport._mine = {"directory": directory, "shards": shards, "detached": detached}
+        return transport
+
+    @classmethod
+    def joining(cls, name: str, config: Config) -> RayTransport:
+        """For an app that runs."""
+        return cls(name, config)
+
+    @property
+    def app(self) -> App:
+        """The app that runs there."""
+        assert self._app is not None, "not started"
+        return self._app
+
+    @property
+    def started(self) -> Started:
+        """What the Directory tells of the running app."""
+        assert self._started is not None, "not started"
+        return self._started
+
+    @property
+    def shards(self) -> Mapping[int, ShardPort]:
+        """Its shards."""
+        return self._shards
+
+    # starting
+
+    async def start(self) -> None:
+        """Connect to Ray, start the app or find it, and wait until it serves."""
+        self._connected_ray = await asyncio.to_thread(ensure_ray)
+        if self._mine is not None:
+            self._directory = await self._create(self._mine)
+        else:
+            self._directory = find_actor(DIRECTORY, self._name)
+            if self._directory is None:
+                raise UnknownName("app", self._name, await asyncio.to_thread(_running_apps))
+        try:
+            self._started = await call(self._directory.start)
+        except TargetLost as error:
+            raise UnknownName("app", self._name, ()) from error
+        except EventRayError:
+            if self._mine is not None:
+                kill(self._directory)
+            raise
+        if self._app is None:
+            self._app = self.started.plan.load_app()
+        self._shards = {
+            index: RemoteShard(actor, index, self._config.command_timeout_s)
+            for index, actor in self.started.shards.items()
+        }
+        if self._mine is not None and not self._mine["detached"]:
+            self._lease = asyncio.get_running_loop().create_task(self._hold_lease())
+
+    async def _create(self, mine: dict[str, Any]) -> Any:
+        """Make the Directory; one of the same name that is on its way out is waited for."""
+        plan = Plan(pickled(self._app), self._name, uuid.uuid4().hex, str(mine["directory"]), self._config)
+        patience = time.monotonic() + TAKE_OVER_WAIT_S
+        while True:
+            other = find_actor(DIRECTORY, self._name)
+            if other is not None and time.monotonic() > patience and not await _is_ending(other):
+                holder = f"app {self._name!r}, which runs already: eventray.connect({self._name!r}) joins it"
+                raise StoreLocked(str(mine["directory"]), holder)
+            if other is None:
+                with contextlib.suppress(ValueError):
+                    return (
+                        ray.remote(Directory)
+                        .options(**actor_options(DIRECTORY, self._name), **pinned_here())
+                        .remote(plan, mine["shards"], mine["detached"])
+                    )
+            await asyncio.sleep(ENDING_POLL_S)
+
+    async def _hold_lease(self) -> None:
+        """Own a call that never ends: it fails when this process dies, and then the app ends.
+
+        After a crash of the Directory it is made again.
+        """
+        while not self._ended:
+            held = self._directory.hold.remote()
+            with contextlib.suppress(TargetLost, RayError, EventRayError):
+                await call(self._directory.lease, [held])
+                await held
+            await asyncio.sleep(ENDING_POLL_S)
+
+    # routing
+
+    def target_of(self, aggregate: str, id: str) -> Hashable:
+        """A packed instance lives with its shard, a dedicated one for itself."""
+        if aggregate not in self.app.aggregates:
+            raise UnknownName("aggregate", aggregate, tuple(self.app.aggregates))
+        if isinstance(self.app.placement_of(aggregate), Packed):
+            return shard_target(self.shard_of(f"{aggregate}/{id}"))
+        return activation_target(f"{aggregate}/{id}")
+
+    def shard_of(self, stream: str) -> int:
+        """The shard of a stream."""
+        return int(self.started.manifest.shard_of(stream))
+
+    async def connect(self, target: Any, client: str) -> Channel:
+        """Greet the target's live incarnation."""
+
+        kind, which = target
+        if kind == "shard":
+            actor = self.started.shards[which]
+        elif kind == "view":
+            actor = self.started.views.get(which)
+            if actor is None:
+                raise UnknownName("projection", which, tuple(self.started.views))
+        else:
+            actor = await call(self._directory.activate, *which.split("/", 1))
+        try:
+            return await ActorChannel.open(actor, client)
+        except TargetLost:
+            if find_actor(DIRECTORY, self._name) is None:
+                raise UnknownName("app", f"{self._name} (it has ended)", ()) from None
+            raise
+
+    async def heads(self) -> dict[int, int]:
+        """The last position of every shard."""
+        heads = await asyncio.gather(*(shard.fetch_head() for shard in self._shards.values()))
+        return dict(zip(self._shards, heads, strict=True))
+
+    async def status(self) -> Status:
+        """How the app stands, as the Directory sees it."""
+
+        status = await call(self._directory.status)
+        assert isinstance(status, Status)
+        return status
+
+    # ending
+
+    async def leave(self) -> None:
+        """End the app if it lives by this driver's lease."""
+        if self._mine is not None and not self._mine["detached"]:
+            await self.shutdown()
+
+    async def shutdown(self) -> None:
+        """Drain and end the app for everyone."""
+        if self._ended or self._directory is None:
+            return
+        self._ended = True
+
+        with contextlib.suppress(TargetLost):
+            await call(self._directory.shutdown)
+        kill(self._directory)
+        if self._lease is not None:
+            self._lease.cancel()
+
+    def close(self) -> None:
+        """Leave the Ray that this transport connected to."""
+        if self._connected_ray:
+            ray.shutdown()
+
+
+async def _is_ending(directory: Any) -> bool:
+
+    try:
+        return bool(await call(directory.is_ending))
+    except TargetLost:
+        return True
+
+
+def _running_apps() -> tuple[str, ...]:
+    return tuple(sorted(a["namespace"] for a in list_named_actors(all_namespaces=True) if a["name"] == DIRECTORY))

@@ -1,0 +1,130 @@
+"""What travels between a Router and its targets: batches of items, and the answers to them.
+
+In one process they travel as they are; between processes as one MessagePack `bytes` per call.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+
+
+class Kind(enum.IntEnum):
+    """How an item ended."""
+
+    RECEIPT = 0  # payload: ReceiptData
+    VALUE = 1  # payload: (bytes of the query's result, positions of the view)
+    ERROR = 2  # payload: the exception
+    AGAIN = 3  # payload: why; nothing was decided here, the Router sends the item again
+
+
+class CommandItem(NamedTuple):
+    """One command for one instance."""
+
+    aggregate: str
+    id: str
+    command: str
+    args: bytes  # the canonical encoding of the arguments
+    command_id: str
+    look_up: bool  # an id that may have been committed before: the user's, or one that is sent again
+    expected_version: int | None
+    metadata: bytes  # MessagePack map of the caller's metadata, b"" for none
+
+
+class QueryItem(NamedTuple):
+    """One query for one view."""
+
+    query: str
+    args: bytes
+    after: dict[int, int]  # position per shard that the view must have applied
+    wait_s: float
+    serve_stale: bool
+
+
+class Batch(NamedTuple):
+    """One call's items, numbered so that a late or repeated call is recognised."""
+
+    client: str
+    epoch: int  # of the target that it is meant for: a restarted target refuses it
+    number: int
+    floor: int  # every number below it is settled
+    voids: Sequence[int]  # numbers above the floor that the client has given up
+    items: Sequence[CommandItem] | Sequence[QueryItem]
+
+
+class ReceiptData(NamedTuple):
+    """A receipt without what the client knows already."""
+
+    version: int
+    shard: int
+    position: int
+    duplicate: bool
+    events: Sequence[tuple[str, int, bytes]]  # stored name, version, bytes
+
+
+class Answer(NamedTuple):
+    """The end of item number `item` of a batch."""
+
+    item: int
+    kind: Kind
+    payload: Any
+
+
+class Reply(NamedTuple):
+    """Answers that are ready; `pending`: the batch has more to come, `collect` waits for them."""
+
+    answers: Sequence[Answer]
+    pending: bool
+
+
+class BatchRefused(Exception):  # noqa: N818  (control flow between engine parts; users never see it)
+    """The target has seen this number, or is another incarnation: connect again, send what is open as a new batch."""
+
+
+Answerer = Callable[[Kind, Any], None]
+Dumps = Callable[[BaseException], bytes]
+Loads = Callable[[bytes], BaseException]
+
+
+def pack_batch(batch: Batch) -> bytes:
+    """One batch as bytes."""
+    return bytes(msgpack.packb(batch, use_bin_type=True))
+
+
+def unpack_commands(data: bytes) -> Batch:
+    """The batch of commands in `data`."""
+    batch = Batch(*msgpack.unpackb(data, use_list=False))
+    return batch._replace(items=[CommandItem(*item) for item in batch.items])
+
+
+def unpack_queries(data: bytes) -> Batch:
+    """The batch of queries in `data`."""
+    batch = Batch(*msgpack.unpackb(data, use_list=False, strict_map_key=False))
+    return batch._replace(items=[QueryItem(*item) for item in batch.items])
+
+
+def pack_reply(reply: Reply, dumps: Dumps) -> bytes:
+    """One reply as bytes; `dumps` turns exceptions into bytes (they never reach a disk)."""
+    answers = [
+        (index, int(kind), dumps(payload) if kind is Kind.ERROR else payload) for index, kind, payload in reply.answers
+    ]
+    return bytes(msgpack.packb((answers, reply.pending), use_bin_type=True))
+
+
+def unpack_reply(data: bytes, loads: Loads) -> Reply:
+    """The reply in `data`."""
+    answers, pending = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    return Reply(
+        [Answer(index, Kind(kind), _payload(kind, payload, loads)) for index, kind, payload in answers], pending
+    )
+
+
+def _payload(kind: int, payload: Any, loads: Loads) -> Any:
+    if kind == Kind.RECEIPT:
+        return ReceiptData(*payload)
+    if kind == Kind.ERROR:
+        return loads(payload)
+    return payload

@@ -1,0 +1,111 @@
+"""What may enter the store: checked before any I/O, so that one caller's mistake cannot fail another's commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventray.domain.errors import EventTooLarge, InvalidId
+from eventray.store.limits import StoreLimits
+from eventray.store.records import NewCommand
+
+_INT_MAX = 2**63 - 1
+_TYPE_VERSION_MAX = 2**31 - 1
+_NAME_BYTES_MAX = 1024
+_FINGERPRINT_BYTES_MAX = 64
+
+
+def check_expected(version: object) -> None:
+    """Raise ValueError unless `version` is None or an int from 0 to 2**63 - 1."""
+    if version is not None:
+        check_version(version)
+
+
+def check_version(version: object) -> None:
+    """Raise ValueError unless `version` is an int from 0 to 2**63 - 1."""
+    if type(version) is not int or not 0 <= version <= _INT_MAX:
+        raise ValueError(f"a version is an int from 0 to 2**63 - 1, not {version!r}")
+
+
+def check_page(after: int, limit: int, limits: StoreLimits) -> int:
+    """Return `limit` cut to what a page may have; ValueError when it or `after` is no sensible number."""
+    if type(after) is not int or not 0 <= after <= _INT_MAX:
+        raise ValueError(f"after is an int from 0 to 2**63 - 1, not {after!r}")
+    if type(limit) is not int or limit < 1:
+        raise ValueError(f"limit is an int of at least 1, not {limit!r}")
+    return min(limit, limits.page_records_max)
+
+
+def check_command_id(id: object) -> None:
+    """Raise `InvalidId` unless `id` is 1 to 1024 bytes of UTF-8."""
+    if not isinstance(id, str):
+        raise InvalidId(str(id), f"a command id is a str, not {type(id).__name__}")
+    _check_text(id, "a command id")
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidId(text, f"{what} holds a lone surrogate, which UTF-8 cannot store") from None
+    if not 1 <= size <= _NAME_BYTES_MAX:
+        raise InvalidId(text, f"{what} has 1 to {_NAME_BYTES_MAX} bytes of UTF-8, not {size}")
+
+
+def check_snapshot(stream: str, data: object, fingerprint: object, limits: StoreLimits) -> None:
+    """Raise TypeError, or `EventTooLarge` above the limit."""
+    if type(data) is not bytes or not isinstance(fingerprint, str):
+        raise TypeError("a snapshot has data in bytes and a str as fingerprint")
+    if len(data) > limits.snapshot_bytes_max:
+        raise EventTooLarge(f"the snapshot of {stream}", len(data), limits.snapshot_bytes_max)
+
+
+def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -> tuple[int, int]:
+    """Return the number of events and of bytes of a batch that may be stored.
+
+    Raises `EventTooLarge`, `InvalidId`; TypeError or ValueError for what no record can be.
+    """
+    events = size = 0
+    ids: set[str] = set()
+    types: set[tuple[str, int]] = set()
+    for command in commands:
+        if command.command_id is not None:
+            _check_command(command, ids)
+        for record in command.records:
+            data, meta = record.data, record.meta
+            if type(data) is not bytes or type(meta) is not bytes:
+                raise TypeError(f"data and meta of a record are bytes ({record.type} for {stream})")
+            own = len(data) + len(meta)
+            if own > limits.event_bytes_max:
+                raise EventTooLarge(f"the event {record.type} for {stream}", own, limits.event_bytes_max)
+            size += own
+        types.update([(record.type, record.type_version) for record in command.records])
+        events += len(command.records)
+    for name, version in types:
+        _check_type(name, version)
+    if events > limits.batch_events_max:
+        where = f"the batch for {stream}, which has {events} events where {limits.batch_events_max} are allowed,"
+        raise EventTooLarge(where, size, limits.batch_bytes_max)
+    if size > limits.batch_bytes_max:
+        raise EventTooLarge(f"the batch for {stream}", size, limits.batch_bytes_max)
+    return events, size
+
+
+def _check_command(command: NewCommand, ids: set[str]) -> None:
+    id = command.command_id
+    check_command_id(id)
+    assert id is not None
+    if id in ids:
+        raise ValueError(f"the command id {id!r} is in this batch twice")
+    ids.add(id)
+    if command.name:
+        _check_text(command.name, "a command's name")
+    if type(command.fingerprint) is not bytes or len(command.fingerprint) > _FINGERPRINT_BYTES_MAX:
+        raise ValueError(f"a fingerprint is at most {_FINGERPRINT_BYTES_MAX} bytes, not {command.fingerprint!r}")
+
+
+def _check_type(name: str, version: int) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"the type of a record is a str, not {name!r}")
+    _check_text(name, "the type of a record")
+    if type(version) is not int or not 0 <= version <= _TYPE_VERSION_MAX:
+        raise ValueError(f"the type version of {name} is an int from 0 to 2**31 - 1, not {version!r}")

@@ -1,0 +1,201 @@
+"""Checkpoints of views and processes, in `views.db`: apart from the event writers, so neither waits for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar, TypeVarTuple
+
+import aiosqlite
+import msgspec
+
+from eventray.domain.errors import StoreMismatch, StoreUnavailable
+from eventray.store import rows
+from eventray.store.connection import Durability, StoreConnection, call, connect
+from eventray.store.failures import is_full, translated
+from eventray.store.lock import FileLock
+from eventray.store.records import Checkpoint
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
+_log = logging.getLogger("eventray.store")
+_POSITIONS = msgspec.msgpack.Decoder(dict[int, int]).decode
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS info(key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS checkpoints(
+        name TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        fingerprint TEXT NOT NULL,
+        positions BLOB NOT NULL,
+        data BLOB NOT NULL,
+        crc INTEGER NOT NULL,
+        witness INTEGER NOT NULL)""",
+)
+_SAVE = """INSERT OR REPLACE INTO checkpoints(name, generation, fingerprint, positions, data, crc, witness)
+    VALUES(?,?,?,?,?,?,?)"""
+_LOAD = "SELECT generation, fingerprint, positions, data, crc FROM checkpoints WHERE name = ?"
+_WITNESSES = "SELECT name, positions FROM checkpoints WHERE generation = ? AND witness"
+
+
+class _Connection(StoreConnection):
+    def make(self, info: dict[str, object]) -> None:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            for table in _TABLES:
+                self.execute(table)
+            for key, value in info.items():
+                self.execute("INSERT OR IGNORE INTO info VALUES(?,?)", (key, value))
+            found = dict(self.execute("SELECT key, value FROM info").fetchall())
+            for key, value in info.items():
+                if found[key] != value:
+                    raise StoreMismatch(str(self.path), key, value, found[key])
+            self.execute("COMMIT")
+        finally:
+            self.undo()
+
+    def save(self, row: tuple[object, ...]) -> None:
+        self.execute(_SAVE, row)
+
+    def load(self, name: str) -> tuple[int, str, bytes, bytes, int] | None:
+        found: tuple[int, str, bytes, bytes, int] | None = self.execute(_LOAD, (name,)).fetchone()
+        return found
+
+    def names(self) -> list[str]:
+        return [name for (name,) in self.execute("SELECT name FROM checkpoints ORDER BY name").fetchall()]
+
+    def witnesses(self, generation: int) -> list[tuple[str, bytes]]:
+        return [(name, positions) for name, positions in self.execute(_WITNESSES, (generation,)).fetchall()]
+
+
+class CheckpointStore:
+    """The checkpoints of one store. A checkpoint replaces the one before it as a whole, or not at all.
+
+    Methods raise `StoreFull`, `StoreUnavailable` and `StoreCorrupted`; a checkpoint that fails is simply not saved.
+    """
+
+    def __init__(self, path: Path, durability: Durability, store_id: str) -> None:
+        self.path = path
+        self._durability = durability
+        self._info: dict[str, object] = {"format": 1, "store_id": store_id}
+        self._lock: FileLock | None = None
+        self._connection: aiosqlite.Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, directory: Path | str, *, run: str, durability: Durability = "power", store_id: str = ""
+    ) -> CheckpointStore:
+        """Open `views.db`, made if it is not there: checkpoints can be rebuilt from the log.
+
+        Raises `StoreLocked`, `StoreMismatch` (the views of another store, if `store_id` is given), `StoreCorrupted`,
+        `StoreUnavailable`, `StoreFull`.
+        """
+        store = cls(Path(directory) / "views.db", durability, store_id)
+        try:
+            store._lock = await asyncio.to_thread(FileLock.acquire, store.path.with_suffix(".lock"), run)
+            store._connection = await store._connect()
+        except BaseException as error:
+            await store.close()
+            if isinstance(error, (sqlite3.Error, OSError)):
+                raise translated(error, store.path) from error
+            raise
+        return store
+
+    async def _connect(self) -> aiosqlite.Connection:
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = await connect(_Connection, self.path, self._durability, "PRAGMA journal_mode=WAL")
+        try:
+            info = {key: value for key, value in self._info.items() if value}
+            await call(connection, _Connection.make, info)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def save(
+        self,
+        name: str,
+        positions: Mapping[int, int],
+        data: bytes,
+        *,
+        generation: int,
+        fingerprint: str = "",
+        witness: bool = True,
+    ) -> None:
+        """Save positions (per shard) and state together.
+
+        With `witness` the store takes a shard that ends before its position for one that went back in time.
+        """
+        stored = msgspec.msgpack.encode(dict(positions))
+        _POSITIONS(stored)  # what could not be read back must not replace what can
+        if type(data) is not bytes:
+            raise TypeError(f"the state in a checkpoint is bytes, not {type(data).__name__}")
+        crc = rows.checkpoint_checksum(name, generation, fingerprint, stored, data)
+        await self._call(_Connection.save, (name, generation, fingerprint, stored, data, crc, int(witness)))
+
+    async def load(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint; None when there is none or it is corrupt (a warning says so)."""
+        row = await self._call(_Connection.load, name)
+        if row is None:
+            return None
+        generation, fingerprint, positions, data, crc = row
+        try:
+            if rows.checkpoint_checksum(name, generation, fingerprint, positions, data) != crc:
+                raise ValueError("its checksum does not fit")
+            return Checkpoint(_POSITIONS(positions), data, generation, fingerprint)
+        except (ValueError, TypeError, msgspec.MsgspecError) as error:
+            _log.warning("the checkpoint %r in %s is ignored: %s", name, self.path, error)
+            return None
+
+    async def names(self) -> list[str]:
+        """Return the names that have a checkpoint, in order."""
+        return await self._call(_Connection.names)
+
+    async def witnessed(self, generation: int) -> dict[int, tuple[int, str]]:
+        """Return per shard the highest position of a checkpoint that vouches for it, and that checkpoint's name."""
+        seen: dict[int, tuple[int, str]] = {}
+        for name, stored in await self._call(_Connection.witnesses, generation):
+            try:
+                positions = _POSITIONS(stored)
+            except msgspec.MsgspecError:
+                continue  # load() warns of it
+            for shard, position in positions.items():
+                seen[shard] = max(seen.get(shard, (0, "")), (position, name))
+        return seen
+
+    async def _call(self, method: Callable[[_Connection, *Ts], T], *args: *Ts) -> T:
+        if self._closed:
+            raise StoreUnavailable(str(self.path), "it is closed")
+        connection = None
+        try:
+            async with self._connecting:
+                connection = self._connection = self._connection or await self._connect()
+            return await call(connection, method, *args)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            if connection is not None and not is_full(error):
+                await self._drop(connection)
+            raise translated(error, self.path) from error
+
+    async def _drop(self, connection: aiosqlite.Connection | None) -> None:
+        if connection is None:
+            return
+        if self._connection is connection:
+            self._connection = None
+        with contextlib.suppress(sqlite3.Error, ValueError, OSError):
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close the file, then free its lock; a second call does nothing."""
+        self._closed = True
+        await self._drop(self._connection)
+        if self._lock is not None:
+            self._lock.release()

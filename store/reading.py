@@ -1,0 +1,214 @@
+"""The connection that reads: pages only, nothing stays open between two calls (an open cursor would pin the WAL)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eventray.domain.errors import StoreCorrupted
+from eventray.store import rows, schema
+from eventray.store.connection import StoreConnection
+from eventray.store.limits import StoreLimits
+from eventray.store.records import Committed, Loaded, Record, ShardPage, Snapshot
+from eventray.store.rows import TypeName
+from eventray.store.stored import UNREADABLE, EventRow, Names, committed, corrupted, envelope_of, named, records_of
+
+_log = logging.getLogger("eventray.store")
+_INT_MAX = 2**63 - 1
+
+
+@dataclass(slots=True, eq=False)
+class LoadJob:
+    """One waiting load; `outcome` stays None when this hop had no room for it."""
+
+    stream: str
+    fingerprint: str | None
+    limit: int
+    token: int
+    future: asyncio.Future[Loaded]
+    outcome: Loaded | Exception | None = None
+
+
+class ReadConnection(StoreConnection):
+    """The reader of a shard's file. It remembers types and the names of streams it has met."""
+
+    def start(self, shard: int, limits: StoreLimits) -> None:
+        """Say whose file this is and how large a page may be."""
+        self._shard = shard
+        self._limits = limits
+        self._path = str(self.path)
+        self._types: dict[int, TypeName] = {}
+        self._names: dict[int, tuple[str, int]] = {}
+
+    def load(self, jobs: Sequence[LoadJob]) -> None:
+        """Settle as many loads as fit into one page, at least one, from one state of the file."""
+        room = self._limits.page_records_max
+        self.execute("BEGIN")
+        try:
+            for job in jobs:
+                try:
+                    job.outcome = self._load(job)
+                    room -= len(job.outcome.records)
+                except StoreCorrupted as error:  # of this stream: the others go on
+                    job.outcome = error
+                if room <= 0:
+                    break
+        finally:
+            self.undo()
+
+    def _load(self, job: LoadJob) -> Loaded:
+        row = self.execute(schema.STREAM_AND_SNAPSHOT, (job.stream,)).fetchone()
+        if row is None:
+            return Loaded(job.token, 0, 0, None, [], False)
+        key = row[0]
+        snapshot = self._fitting(job, row[1:])
+        after = snapshot.version if snapshot else 0
+        found, more = self._fetch(schema.STREAM_UP, (key, after, _INT_MAX, job.limit + 1), job.limit)
+        if found and not more:
+            version, position = found[-1][2], found[-1][0]
+        else:
+            version, position = self.execute(schema.STREAM_LAST, (key,)).fetchone() or (0, 0)
+        if version < after:
+            _log.warning(
+                "the snapshot of %r is of version %d, its events end at %d: ignored", job.stream, after, version
+            )
+            job.fingerprint = None
+            return self._load(job)
+        records = self._records(found, {key: named(job.stream)})
+        return Loaded(job.token, version, position, snapshot, records, more)
+
+    def _fitting(self, job: LoadJob, row: Sequence[Any]) -> Snapshot | None:
+        if job.fingerprint is None or row[0] is None:
+            return None
+        snapshot = self._snapshot(job.stream, row)
+        if snapshot is not None and snapshot.fingerprint != job.fingerprint:
+            _log.warning("the snapshot of %r is of another state version: ignored", job.stream)
+            return None
+        return snapshot
+
+    def _snapshot(self, stream: str, row: Sequence[Any]) -> Snapshot | None:
+        version, position, fingerprint, data, crc = row
+        try:
+            intact = rows.snapshot_checksum(stream, version, position, fingerprint, data) == crc
+        except TypeError:
+            intact = False
+        if not intact:
+            _log.warning("the snapshot of %r does not fit its checksum: ignored", stream)
+            return None
+        return Snapshot(version, position, fingerprint, data)
+
+    def snapshot(self, stream: str) -> Snapshot | None:
+        """Return the stream's snapshot; None when there is none or it is corrupt (a warning says so)."""
+        key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
+        row = self.execute(schema.SNAPSHOT, key).fetchone() if key else None
+        return self._snapshot(stream, row) if row else None
+
+    def stream(self, stream: str, after: int, until: int | None, reverse: bool, limit: int) -> list[Record]:
+        """Return a page of the stream's records with after < version <= until."""
+        key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
+        if key is None:
+            return []
+        sql = schema.STREAM_DOWN if reverse else schema.STREAM_UP
+        found, _ = self._fetch(sql, (key[0], after, _INT_MAX if until is None else until, limit), limit)
+        return self._records(found, {key[0]: named(stream)})
+
+    def log(self, after: int, head: int, limit: int, types: frozenset[str] | None) -> ShardPage:
+        """Return a page of the log after `after`, up to `head` at most."""
+        if types is None:
+            found, _ = self._fetch(schema.LOG, (after, head, limit), limit)
+            looked_at = found[-1][0] if found else max(after, head)
+        else:
+            # A window keeps a rare type from turning one page into a scan of the whole log.
+            until = min(head, after + 8 * self._limits.page_records_max)
+            self._learn_types()
+            keys = json.dumps([key for key, type in self._types.items() if type.name in types])
+            found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit), limit)
+            looked_at = found[-1][0] if more or len(found) == limit else max(after, until)
+        return ShardPage(self._records(found, self._names_of({row[1] for row in found})), looked_at)
+
+    def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """Return what the ids that are committed in the stream did."""
+        found = {}
+        for id in command_ids:
+            row = self.execute(schema.BY_COMMAND, (rows.command_key(stream.encode(), id),)).fetchone()
+            if row is not None:
+                self._learn_types(row[3])
+                found[id] = committed(self._path, self._shard, stream, id, row, self._types)
+        return found
+
+    def version_at(self, stream: str, recorded_at: int) -> int:
+        """Return the stream's last version that was recorded at or before a time, by bisection."""
+        key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
+        last = self.execute(schema.STREAM_LAST, key).fetchone() if key else None
+        low, high = 0, last[0] if last else 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self.execute(schema.RECORDED_AT, (key[0], middle)).fetchone()
+            if row is None:
+                raise StoreCorrupted(self._path, "this event is missing", stream, middle)
+            low, high = (middle, high) if row[0] <= recorded_at else (low, middle - 1)
+        return low
+
+    def streams(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Return names of streams that begin with `prefix`, in order, after the name `after`."""
+        found = self.execute(schema.STREAMS_FROM, (prefix, after, limit)).fetchall()
+        # Names with a common prefix are neighbours: the first other one ends the list.
+        return [name for (name,) in found if name.startswith(prefix)]
+
+    def _fetch(self, sql: str, parameters: Sequence[object], limit: int) -> tuple[list[EventRow], bool]:
+        """Return at most `limit` rows and no more bytes than a page may have; True: there are more."""
+        found: list[EventRow] = []
+        room = self._limits.page_bytes_max
+        cursor = self.cursor()
+        try:
+            for row in cursor.execute(sql, parameters):
+                if len(found) == limit or (room < 0 and found):
+                    return found, True
+                found.append(row)
+                room -= len(row[8])
+        except TypeError as error:
+            raise StoreCorrupted(self._path, f"the body of the event at position {row[0]} has no bytes") from error
+        finally:
+            cursor.close()
+        return found, False
+
+    def _records(self, found: list[EventRow], names: Names) -> list[Record]:
+        self._learn_types(*{row[3] for row in found})
+        return records_of(found, names, self._types, self._ids_of(found, names), self._path, self._shard)
+
+    def _ids_of(self, found: list[EventRow], names: Names) -> dict[int, str | None]:
+        """Return the command ids of all commands of which a page holds more than the first event."""
+        firsts = {row[0] - row[6] for row in found if row[6]}
+        if not firsts:
+            return {}
+        known = [row for row in found if row[0] in firsts]
+        missing = firsts.difference(row[0] for row in known)
+        if missing:  # the page begins (or, in reverse, ends) within a command
+            known += self.execute(schema.BY_POSITIONS, (json.dumps(list(missing)),)).fetchall()
+            self._learn_types(*{row[3] for row in known})
+        ids: dict[int, str | None] = {}
+        for row in known:
+            name, crc = names.get(row[1], ("", 0))
+            try:
+                ids[row[0]] = envelope_of(row, crc, self._types).command_id
+            except UNREADABLE as error:
+                raise corrupted(self._path, name, row[2], error) from error
+        return ids
+
+    def _learn_types(self, *keys: int) -> None:
+        if not keys or not all(key in self._types for key in keys):
+            found = self.execute(schema.TYPES).fetchall()
+            self._types = {key: rows.type_name(key, name, version) for key, name, version in found}
+
+    def _names_of(self, keys: set[int]) -> Names:
+        unknown = [key for key in keys if key not in self._names]
+        if unknown:
+            if len(self._names) + len(unknown) > self._limits.cached_streams_max:
+                self._names, unknown = {}, list(keys)
+            found = self.execute(schema.STREAM_NAMES, (json.dumps(unknown),)).fetchall()
+            self._names.update((key, named(name)) for key, name in found)
+        return self._names

@@ -1,0 +1,143 @@
+"""The bytes of an event's row: its meta envelope, command key, checksum and leaf of the digest chain.
+
+An envelope is a MessagePack array `[meta]`, on the first event of a command with an id
+`[meta, id, name, events, fingerprint]`, and NULL when all of it is empty. An id that is a canonical UUID is stored
+as its 16 bytes, a UUIDv7 as its last 10 (the command key begins with the first 6), any other as text.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID
+from zlib import crc32
+
+import msgspec
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_UUID7_VERSION_AT = 14
+_TAIL_BYTES = 10
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+# position, version, recorded_at, command_index, flags, type_version, crc of the type's name
+HEAD = struct.Struct("<qqqIIII")
+_LENGTH = struct.Struct("<I")
+CRC_SIGN = 1 << 31  # stored signed: SQLite keeps such an integer in 4 bytes, an unsigned one often in 6
+EMPTY_HASH = blake2b(b"").digest()
+DIGEST_BYTES = 32
+
+
+class TypeName(NamedTuple):
+    """A type and version of events with what its rows need: its key in the file, checksum and hashed form."""
+
+    key: int
+    name: str
+    version: int
+    crc: int
+    part: bytes
+
+
+class Envelope(NamedTuple):
+    """What the meta column of an event says; `command_id` is None on all but a command's first event."""
+
+    meta: bytes
+    command_id: str | None
+    name: str
+    events: int
+    fingerprint: bytes
+
+
+def type_name(key: int, name: str, version: int) -> TypeName:
+    """Return the type stored under `key` with its derived bytes."""
+    raw = name.encode()
+    return TypeName(key, name, version, crc32(raw), framed(raw) + _LENGTH.pack(version))
+
+
+def framed(raw: bytes) -> bytes:
+    """Return `raw` behind its length, so that two parts cannot trade bytes unnoticed."""
+    return _LENGTH.pack(len(raw)) + raw
+
+
+def command_key(stream: bytes, command_id: str) -> bytes:
+    """Return the 16 bytes that make a command id unique in its stream; those of a UUIDv7 keep its order in time."""
+    hashed = blake2b(framed(stream) + command_id.encode(), digest_size=16).digest()
+    if len(command_id) == 36 and command_id[_UUID7_VERSION_AT] == "7" and _UUID(command_id):
+        return bytes.fromhex(command_id[:8] + command_id[9:13]) + hashed[:_TAIL_BYTES]
+    return hashed
+
+
+def pack_command(meta: bytes, command_id: str, name: str, events: int, fingerprint: bytes) -> bytes:
+    """Return the envelope of a command's first event."""
+    stored: str | bytes = command_id
+    if len(command_id) == 36 and _UUID(command_id):
+        stored = bytes.fromhex(command_id.replace("-", ""))
+        if command_id[_UUID7_VERSION_AT] == "7":
+            stored = stored[-_TAIL_BYTES:]
+    return _pack((meta, stored, name, events, fingerprint))
+
+
+def pack_meta(meta: bytes) -> bytes | None:
+    """Return the envelope of any other event."""
+    return _pack((meta,)) if meta else None
+
+
+def unpack(column: bytes | None, key: bytes | None) -> Envelope:
+    """Return what an envelope holds; ValueError when it cannot be one."""
+    if column is None:
+        return Envelope(b"", None, "", 0, b"")
+    try:
+        parts: list[Any] = _unpack(column)
+        if key is None:
+            return Envelope(parts[0], None, "", 0, b"")
+        meta, stored, name, events, fingerprint = parts
+        return Envelope(meta, _id(stored, key), name, events, fingerprint)
+    except (msgspec.DecodeError, TypeError, IndexError) as error:
+        raise ValueError(f"its meta is not an envelope ({error})") from error
+
+
+def _id(stored: str | bytes, key: bytes) -> str:
+    if isinstance(stored, str):
+        return stored
+    whole = key[:6] + stored if len(stored) == _TAIL_BYTES else stored
+    return str(UUID(bytes=whole))
+
+
+def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None, data: bytes) -> int:
+    """Return the CRC over all fields of a row, in the signed form in which it is stored."""
+    crc = crc32(head, stream_crc)
+    if key is not None:
+        crc = crc32(key, crc)
+    if meta is not None:
+        crc = crc32(meta, crc)
+    return crc32(data, crc) - CRC_SIGN
+
+
+def leaf(stream_part: bytes, type_part: bytes, head: bytes, id_part: bytes, meta: bytes | None, data: bytes) -> bytes:
+    """Return the event's leaf: bodies enter as their hashes, so that one may be erased and the chain still verifies."""
+    meta_hash = EMPTY_HASH if meta is None else blake2b(meta).digest()
+    return blake2b(b"".join((stream_part, type_part, head, id_part, meta_hash, blake2b(data).digest()))).digest()
+
+
+def chain(previous: bytes, leaves: list[bytes]) -> bytes:
+    """Return the digest of a commit: of the one before it and of its events' leaves, in order."""
+    digest = blake2b(previous, digest_size=DIGEST_BYTES)
+    digest.update(b"".join(leaves))
+    return digest.digest()
+
+
+def snapshot_checksum(stream: str, version: int, position: int, fingerprint: str, data: bytes) -> int:
+    """Return the CRC over all fields of a snapshot."""
+    return crc32(data, crc32(_pack((stream, version, position, fingerprint)))) - CRC_SIGN
+
+
+def checkpoint_checksum(name: str, generation: int, fingerprint: str, positions: bytes, data: bytes) -> int:
+    """Return the CRC over all fields of a checkpoint."""
+    return crc32(data, crc32(_pack((name, generation, fingerprint, positions)))) - CRC_SIGN
+
+
+def fingerprint_of(records: list[tuple[str, int, bytes]]) -> bytes:
+    """Return 8 bytes that tell the (type, version, data) of some events from others."""
+    return blake2b(_pack(records), digest_size=8).digest()

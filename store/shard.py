@@ -1,0 +1,294 @@
+"""One shard: its file's single owner in this process, with group commit, coalesced loads and paged reads."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from eventray.domain.errors import ActivationSuperseded, Overloaded
+from eventray.store.admission import (
+    admitted,
+    check_command_id,
+    check_expected,
+    check_page,
+    check_snapshot,
+    check_version,
+)
+from eventray.store.batcher import Batcher
+from eventray.store.connection import Durability
+from eventray.store.limits import StoreLimits
+from eventray.store.reading import LoadJob, ReadConnection
+from eventray.store.records import BatchResult, Committed, Loaded, NewCommand, Record, ShardPage, Snapshot, check_stream
+from eventray.store.shardfile import ShardFile, ShardPlace
+from eventray.store.writing import AppendJob, Clock, WriteConnection, utc_now_us
+
+T = TypeVar("T")
+
+_RETRY_AFTER_S = 0.05
+_LOADS_PER_HOP = 512
+_DEFAULT_LIMITS = StoreLimits()
+
+
+class Shard:
+    """One file of the store. All methods raise `ShardFenced` once another writer has taken the file over.
+
+    They also raise `StoreUnavailable` (I/O error: outcome unknown), `StoreFull`, `StoreCorrupted` and, after `close`,
+    `ShardUnavailable`. `head` is the last committed position, `epoch` rises with each opening.
+    """
+
+    def __init__(self, place: ShardPlace) -> None:
+        self.index = place.index
+        self.epoch = 0
+        self.head = 0
+        self._limits = place.limits
+        self._file = ShardFile(place, self._reopened)
+        self._appends: Batcher[AppendJob] = Batcher(
+            self._commit, lambda job: job.events + 1, place.limits.commit_events_max
+        )
+        self._loads: Batcher[LoadJob] = Batcher(self._load_all, lambda _: 1, _LOADS_PER_HOP)
+        self._pending_calls = self._pending_bytes = 0
+        self._news: set[asyncio.Future[None]] = set()
+        self._tokens: dict[str, int] = {}
+        self._tokens_given = 0
+        self._closing = False
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        index: int,
+        *,
+        store_id: str,
+        generation: int,
+        run: str,
+        durability: Durability = "power",
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        create: bool,
+        clock: Clock = utc_now_us,
+    ) -> Shard:
+        """Open shard `index` in `directory`; `create` makes its file if it is not there.
+
+        Raises `StoreLocked` (another run has it), `ShardUnavailable` (the file is gone), `StoreMismatch` (the file of
+        another store, shard, generation or format), `StoreCorrupted`, `StoreFull`, `StoreUnavailable`.
+        """
+        shard = cls(ShardPlace(Path(directory), index, store_id, generation, run, durability, limits, clock))
+        await shard._file.open(create=create)
+        return shard
+
+    def _reopened(self, epoch: int, position: int) -> None:
+        self.epoch = epoch
+        self._tokens.clear()  # all of them are of an earlier epoch
+        self._tokens_given = 0
+        self._advance(position)
+
+    def _advance(self, position: int) -> None:
+        if position > self.head:
+            self.head = position
+            self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._news:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._news.clear()
+
+    def _require_service(self) -> None:
+        self._file.require_service()
+
+    async def append_batch(
+        self,
+        stream: str,
+        commands: Sequence[NewCommand],
+        *,
+        expected_version: int | None = None,
+        token: int | None = None,
+        lookups: Sequence[str] = (),
+    ) -> BatchResult:
+        """Append the events of some commands to one stream, all or none; calls that wait share a transaction.
+
+        Raises `DuplicateCommands` (an id is committed: judged before the version), `ConcurrencyConflict`,
+        `ActivationSuperseded` (`token` is not the stream's current one), `EventTooLarge`, `InvalidId`, `Overloaded`;
+        in all these cases nothing of this call is stored. Without commands it still checks epoch, token and version.
+        Cancelling the caller does not cancel the append.
+        """
+        self._require_service()
+        check_stream(stream)
+        check_expected(expected_version)
+        for id in lookups:
+            check_command_id(id)
+        events, size_bytes = admitted(stream, commands, self._limits)
+        self._make_room(size_bytes)
+        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        job = AppendJob(stream, commands, expected_version, lookups, events, size_bytes, future, token)
+        self._pending_calls += 1
+        self._pending_bytes += size_bytes
+        self._appends.put(job)
+        return await future
+
+    def _make_room(self, size_bytes: int) -> None:
+        where = f"shard {self.index}"
+        if self._closing:
+            self._require_service()
+        if self._pending_calls >= self._limits.pending_calls_max:
+            raise Overloaded(where, self._limits.pending_calls_max, "waiting appends", _RETRY_AFTER_S)
+        # One append always fits, so that the two limits cannot contradict each other.
+        if self._pending_bytes and self._pending_bytes + size_bytes > self._limits.pending_bytes_max:
+            raise Overloaded(where, self._limits.pending_bytes_max, "bytes of waiting appends", _RETRY_AFTER_S)
+
+    async def _commit(self, jobs: list[AppendJob]) -> list[AppendJob]:
+        for job in jobs:
+            if job.token is not None and not self._is_current(job.stream, job.token):
+                job.outcome = ActivationSuperseded(job.stream, job.token)
+        failure: Exception | None = None
+        try:
+            current = [job for job in jobs if job.outcome is None]
+            if current:
+                self._advance(await self._file.write(WriteConnection.append, current))
+        except Exception as error:
+            failure = error
+        for job in jobs:
+            self._pending_calls -= 1
+            self._pending_bytes -= job.size_bytes
+            if isinstance(job.outcome, BatchResult):
+                self._advance(job.outcome.position)
+            _settle(job.future, job.outcome, failure)
+        return []
+
+    def _is_current(self, stream: str, token: int) -> bool:
+        if token and token >> 32 != self.epoch:
+            return False
+        return self._tokens.get(stream, 0) == token
+
+    def _next_token(self, stream: str) -> int:
+        self._tokens_given += 1
+        token = (self.epoch << 32) | self._tokens_given
+        self._tokens.pop(stream, None)
+        self._tokens[stream] = token
+        if len(self._tokens) > self._limits.tokens_max:
+            del self._tokens[next(iter(self._tokens))]  # that activation counts as superseded: it loads again
+        return token
+
+    async def load(
+        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
+    ) -> Loaded:
+        """Return a stream to activate: its snapshot if it has this `fingerprint` (None: no snapshot), and what follows.
+
+        At most `limit` records (`more` tells). `take_over` gives the stream a new token: appends with an earlier one
+        are refused from now on, and none of them is still on its way. Loads that wait share a hop.
+        """
+        self._require_service()
+        check_stream(stream)
+        limit = check_page(0, limit, self._limits)
+        token = 0
+        if take_over:
+            token = self._next_token(stream)
+            await self._appends.between_batches()
+        future: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._loads.put(LoadJob(stream, fingerprint, limit, token, future))
+        return await future
+
+    async def _load_all(self, jobs: list[LoadJob]) -> list[LoadJob]:
+        failure: Exception | None = None
+        try:
+            await self._file.read(ReadConnection.load, [job for job in jobs if not job.future.done()])
+        except Exception as error:
+            failure = error
+        later = []
+        for job in jobs:
+            if job.outcome is None and failure is None and not job.future.done():
+                later.append(job)
+            else:
+                _settle(job.future, job.outcome, failure)
+        return later
+
+    async def read_stream(
+        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
+    ) -> list[Record]:
+        """Return one page of a stream, after < version <= until, newest first with `reverse`; [] ends it.
+
+        A page may be shorter than `limit` when its events are large: read on from the last one.
+        """
+        self._require_service()
+        check_stream(stream)
+        limit = check_page(after, limit, self._limits)
+        return await self._file.read(ReadConnection.stream, stream, after, until, reverse, limit)
+
+    async def read(
+        self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
+    ) -> ShardPage:
+        """Return a page of the log after position `after`; with nothing there, wait up to `wait` seconds for news.
+
+        `types` keeps events of those stored names only; `position` of the page moves on all the same.
+        """
+        self._require_service()
+        limit = check_page(after, limit, self._limits)
+        if self.head <= after and wait > 0:
+            await self._wait_for_news(wait)
+            self._require_service()
+        if self.head <= after:
+            return ShardPage([], after)
+        return await self._file.read(ReadConnection.log, after, self.head, limit, types)
+
+    async def _wait_for_news(self, timeout_s: float) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._news.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout_s)
+        finally:
+            self._news.discard(waiter)
+
+    async def version_at(self, stream: str, recorded_at_us: int) -> int:
+        """Return the stream's last version that was recorded at or before a time (microseconds UTC); 0: none."""
+        self._require_service()
+        return await self._file.read(ReadConnection.version_at, check_stream(stream), recorded_at_us)
+
+    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """Return what those of the ids did that are committed in the stream."""
+        self._require_service()
+        for id in command_ids:
+            check_command_id(id)
+        return await self._file.read(ReadConnection.lookup, check_stream(stream), tuple(command_ids))
+
+    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
+        """Keep the state of the stream at `version` in place of its snapshot; `EventTooLarge` above the limit."""
+        self._require_service()
+        check_stream(stream)
+        check_version(version)
+        check_snapshot(stream, data, fingerprint, self._limits)
+        await self._file.write(WriteConnection.save_snapshot, stream, version, fingerprint, data)
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """Return the snapshot as it was saved; None when there is none or it is corrupt (a warning says so)."""
+        self._require_service()
+        return await self._file.read(ReadConnection.snapshot, check_stream(stream))
+
+    async def streams(self, *, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
+        """Return a page of the streams whose names begin with `prefix`, in the order of their UTF-8 bytes."""
+        self._require_service()
+        limit = check_page(0, limit, self._limits)
+        return await self._file.read(ReadConnection.streams, prefix, after, limit)
+
+    async def close(self) -> None:
+        """Finish what waits, close the file and free its lock; a second call does nothing."""
+        self._closing = True
+        await self._appends.settled()
+        await self._loads.settled()
+        await self._file.close()
+        self._wake()
+
+
+def _settle(future: asyncio.Future[T], outcome: T | Exception | None, failure: Exception | None) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if outcome is None:
+        assert failure is not None
+        # One instance per caller: each raise writes its own traceback into it.
+        outcome = copy.copy(failure)
+        outcome.__cause__ = failure.__cause__
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

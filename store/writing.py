@@ -1,0 +1,324 @@
+"""The connection that appends: one transaction for all the appends that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from zlib import crc32
+
+from eventray.domain.errors import ConcurrencyConflict, ShardFenced, StoreCorrupted
+from eventray.store import rows, schema
+from eventray.store.columns import Columns
+from eventray.store.connection import StoreConnection
+from eventray.store.head import HeadFile
+from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand
+from eventray.store.rows import TypeName
+from eventray.store.stored import committed
+
+Clock = Callable[[], int]
+
+
+def utc_now_us() -> int:
+    """Return the time in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+class StreamHead(NamedTuple):
+    """A stream's key in the file and its last version and position; all 0 when there is nothing yet."""
+
+    key: int
+    version: int
+    position: int
+
+
+NOTHING = StreamHead(0, 0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class AppendJob:
+    """One waiting append; `outcome` is set once its transaction has ended."""
+
+    stream: str
+    commands: Sequence[NewCommand]
+    expected_version: int | None
+    lookups: Sequence[str]
+    events: int
+    size_bytes: int
+    future: asyncio.Future[BatchResult]
+    token: int | None = None
+    outcome: BatchResult | Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a writer must know when it starts; `epoch` is the one it raised before, 0 when it opens the file anew."""
+
+    shard: int
+    head_file: HeadFile
+    clock: Clock
+    cached_streams_max: int
+    epoch: int = 0
+    repair: bool = False
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a transaction is about to change; adopted after its commit, forgotten with its rollback."""
+
+    columns: Columns
+    stream_key: int
+    heads: dict[str, StreamHead] = field(default_factory=dict)
+    streams: list[tuple[int, str]] = field(default_factory=list)
+    types: dict[tuple[str, int], TypeName] = field(default_factory=dict)
+    command_keys: set[bytes | None] = field(default_factory=set)
+    deferred: set[str] = field(default_factory=set)
+    outcomes: list[tuple[AppendJob, BatchResult | Exception]] = field(default_factory=list)
+
+
+class WriteConnection(StoreConnection):
+    """The single writer of a shard's file. It remembers the log's end, the types and the streams in use."""
+
+    position: int
+    epoch: int
+
+    def start(self, opening: Opening) -> tuple[int, int]:
+        """Check the file against its witness, raise the epoch; return that and the log's last position.
+
+        Raises `StoreCorrupted` when the file went back in time, `ShardFenced` when another writer has taken it over.
+        """
+        self._opening = opening
+        self._path = str(self.path)
+        if opening.repair:
+            # After a failed sync the system may call pages clean that never reached the disk. This writes all of the
+            # WAL into the file again, and syncs that, before anything new relies on it.
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._recall()
+        self._check_witness()
+        return self._raise_epoch(), self.position
+
+    def _recall(self) -> None:
+        self._sql = self.cursor()
+        one = self._sql.execute
+        last = one(schema.LAST_EVENT).fetchone() or (0, 0)
+        commit = one(schema.LAST_COMMIT).fetchone() or (0, 0, bytes(rows.DIGEST_BYTES))
+        if commit[0] != last[0]:
+            raise StoreCorrupted(self._path, f"its last event is {last[0]}, its last commit ends at {commit[0]}")
+        self.position = last[0]
+        self._recorded_at: int = last[1]
+        self._digest: bytes = commit[2]
+        self._stream_key: int = one("SELECT coalesce(max(key), 0) FROM streams").fetchone()[0]
+        self._type_of = {k: rows.type_name(k, n, v) for k, n, v in one(schema.TYPES).fetchall()}
+        self._types = {(t.name, t.version): t for t in self._type_of.values()}
+        self._heads: dict[str, StreamHead] = {}
+
+    def _check_witness(self) -> None:
+        head_file = self._opening.head_file
+        seen = head_file.read()
+        if seen is None or not seen.position:
+            return
+        if seen.position > self.position:
+            if head_file.lost_with_power(seen):
+                return
+            raise StoreCorrupted(
+                self._path,
+                f"it ends at position {self.position}, but {head_file.path.name} saw position {seen.position}: "
+                "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing "
+                f"{head_file.path.name}",
+            )
+        row = self._sql.execute(schema.COMMIT_AT, (seen.position,)).fetchone()
+        if row is None or row[0] != seen.digest:
+            raise StoreCorrupted(
+                self._path, f"its history up to position {seen.position} is not the one that {head_file.path.name} saw"
+            )
+
+    def _raise_epoch(self) -> int:
+        one = self._sql.execute
+        one("BEGIN IMMEDIATE")
+        try:
+            current = one(schema.EPOCH).fetchone()[0]
+            if self._opening.epoch and self._opening.epoch != current:
+                raise ShardFenced(self._opening.shard, self._opening.epoch, current)
+            self.epoch = current + 1
+            one("UPDATE info SET value = ? WHERE key = 'epoch'", (self.epoch,))
+            one("COMMIT")
+        finally:
+            self.undo()
+        return self.epoch
+
+    def append(self, jobs: list[AppendJob]) -> int:
+        """Append all that can be, settle the outcome of every job, return the log's last position.
+
+        A job that names a command id which an earlier one of the group names too runs in the next transaction, and so
+        do later jobs of its stream. Any exception: jobs without outcome are not known to be stored.
+        """
+        while jobs:
+            jobs = self._transaction(jobs)
+        return self.position
+
+    def _transaction(self, jobs: list[AppendJob]) -> list[AppendJob]:
+        recorded_at = max(self._opening.clock() - 1, self._recorded_at)
+        draft = Draft(Columns(self.position, recorded_at), self._stream_key)
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            self._check_epoch()
+            later = [job for job in jobs if not self._settle(job, draft)]
+            try:
+                digest = self._insert(draft)
+            except sqlite3.IntegrityError as error:
+                self.undo()
+                return self._without_duplicates(jobs, error)
+            self._sql.execute("COMMIT")
+        finally:
+            self.undo()
+        self._adopt(draft, digest)
+        return later
+
+    def _check_epoch(self) -> None:
+        current = self._sql.execute(schema.EPOCH).fetchone()[0]
+        if current != self.epoch:
+            raise ShardFenced(self._opening.shard, self.epoch, current)
+
+    def _settle(self, job: AppendJob, draft: Draft) -> bool:
+        """Put a job's rows or its refusal into the draft; False: it has to wait for the next transaction."""
+        stream = job.stream.encode()
+        keys = [None if c.command_id is None else rows.command_key(stream, c.command_id) for c in job.commands]
+        asked = [rows.command_key(stream, id) for id in job.lookups]
+        if job.stream in draft.deferred or not draft.command_keys.isdisjoint((*keys, *asked)):
+            draft.deferred.add(job.stream)
+            return False
+        head = self._head(job.stream, draft)
+        outcome: BatchResult | Exception
+        if job.expected_version is not None and job.expected_version != head.version:
+            outcome = self._refusal(job, head)
+        else:
+            found = self.lookup(job.stream, job.lookups) if job.lookups else {}
+            appended, head = self._draw_up(job, stream, keys, head, draft)
+            outcome = BatchResult(appended, found, head.version, head.position)
+        draft.outcomes.append((job, outcome))
+        return True
+
+    def _refusal(self, job: AppendJob, head: StreamHead) -> Exception:
+        # Ids are judged before versions: a command that is committed already must not be told of a conflict.
+        found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+        if found:
+            return DuplicateCommands(found)
+        return ConcurrencyConflict(job.stream, job.expected_version, head.version)
+
+    def _head(self, stream: str, draft: Draft) -> StreamHead:
+        head = draft.heads.get(stream) or self._heads.get(stream)
+        if head is None:
+            row = self._sql.execute(schema.STREAM_KEY, (stream,)).fetchone()
+            last = self._sql.execute(schema.STREAM_LAST, row).fetchone() if row else None
+            head = StreamHead(row[0] if row else 0, *(last or (0, 0)))
+            draft.heads[stream] = head
+        return head
+
+    def _draw_up(
+        self, job: AppendJob, stream: bytes, keys: list[bytes | None], head: StreamHead, draft: Draft
+    ) -> tuple[list[Appended], StreamHead]:
+        if job.events:
+            head = self._known(job.stream, head, draft)
+        place = head.key, rows.framed(stream), crc32(stream)
+        _, version, last = head
+        appended = []
+        for command, key in zip(job.commands, keys, strict=True):
+            count = len(command.records)
+            if count:
+                types = [self._type(pair, draft) for pair in [(r.type, r.type_version) for r in command.records]]
+                draft.columns.add(place, version, command, key, types)
+                version += count
+                last = draft.columns.position + len(draft.columns)
+                if key is not None:
+                    draft.command_keys.add(key)
+            appended.append(Appended(job.stream, version, self._opening.shard, last, count, command.command_id))
+        head = StreamHead(head.key, version, last)
+        draft.heads[job.stream] = head
+        return appended, head
+
+    def _known(self, stream: str, head: StreamHead, draft: Draft) -> StreamHead:
+        if head.key:
+            return head
+        draft.stream_key += 1
+        draft.streams.append((draft.stream_key, stream))
+        return head._replace(key=draft.stream_key)
+
+    def _type(self, pair: tuple[str, int], draft: Draft) -> TypeName:
+        known = self._types.get(pair) or draft.types.get(pair)
+        if known is None:
+            key = max(self._type_of, default=0) + len(draft.types) + 1
+            known = draft.types[pair] = rows.type_name(key, *pair)
+        return known
+
+    def _insert(self, draft: Draft) -> bytes:
+        if draft.streams:
+            self._sql.executemany(schema.INSERT_STREAMS, draft.streams)
+        if draft.types:
+            self._sql.executemany(schema.INSERT_TYPES, [(t.key, t.name, t.version) for t in draft.types.values()])
+        columns = draft.columns
+        if not len(columns):
+            return self._digest
+        events, leaves = columns.finished()
+        self._sql.executemany(schema.INSERT_EVENTS, events)
+        digest = rows.chain(self._digest, leaves)
+        self._sql.execute(schema.INSERT_COMMIT, (columns.position, events[0][0], columns.recorded_at, digest))
+        return digest
+
+    def _adopt(self, draft: Draft, digest: bytes) -> None:
+        columns = draft.columns
+        if len(columns):
+            self.position, self._recorded_at, self._digest = columns.position, columns.recorded_at, digest
+            self._opening.head_file.write(self.position, digest)
+        self._stream_key = draft.stream_key
+        self._types.update(draft.types)
+        self._type_of.update((t.key, t) for t in draft.types.values())
+        heads = self._heads
+        for stream, head in draft.heads.items():
+            heads.pop(stream, None)  # the youngest goes to the end, the oldest are forgotten from the front
+            heads[stream] = head
+        for _ in range(len(heads) - self._opening.cached_streams_max):
+            del heads[next(iter(heads))]
+        for job, outcome in draft.outcomes:
+            job.outcome = outcome
+
+    def _without_duplicates(self, jobs: list[AppendJob], error: sqlite3.IntegrityError) -> list[AppendJob]:
+        rest = []
+        for job in jobs:
+            found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+            if found:
+                job.outcome = DuplicateCommands(found)
+            else:
+                rest.append(job)
+        if len(rest) == len(jobs):
+            raise StoreCorrupted(self._path, f"a new event collides with a stored one ({error})")
+        return rest
+
+    def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """Return what the ids that are committed in the stream did."""
+        found = {}
+        for id in command_ids:
+            row = self._sql.execute(schema.BY_COMMAND, (rows.command_key(stream.encode(), id),)).fetchone()
+            if row is not None:
+                found[id] = committed(self._path, self._opening.shard, stream, id, row, self._type_of)
+        return found
+
+    def save_snapshot(self, stream: str, version: int, fingerprint: str, data: bytes) -> None:
+        """Keep `data` as the one snapshot of the stream."""
+        draft = Draft(Columns(self.position, self._recorded_at), self._stream_key)
+        self._sql.execute("BEGIN IMMEDIATE")
+        try:
+            self._check_epoch()
+            head = self._known(stream, self._head(stream, draft), draft)
+            self._insert(draft)
+            at = "SELECT position FROM events WHERE stream = ? AND version = ?"
+            position = (self._sql.execute(at, (head.key, version)).fetchone() or (0,))[0]
+            crc = rows.snapshot_checksum(stream, version, position, fingerprint, data)
+            self._sql.execute(schema.SAVE_SNAPSHOT, (head.key, version, position, fingerprint, data, crc))
+            self._sql.execute("COMMIT")
+        finally:
+            self.undo()
+        draft.heads[stream] = head
+        self._adopt(draft, self._digest)

@@ -1,0 +1,78 @@
+"""Starting, ending, starting again; the same on every transport."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+import eventray
+from eventray import App, StoreLocked, StoreMismatch, UnknownName
+from tests.bank_app import Account, Balances, packed
+from tests.conftest import Start
+
+
+def test_what_was_acknowledged_is_there_after_a_restart(start: Start) -> None:
+    first = start()
+    receipt = first.get(Account, "alice").deposit.options(command_id="tx").remote(Decimal(5)).result()
+    first.shutdown().result()
+    second = start()
+    assert second.state(Account, "alice").result().balance == 5
+    again = second.get(Account, "alice").deposit.options(command_id="tx").remote(Decimal(5)).result()
+    assert (again.duplicate, again.version, again.position) == (True, receipt.version, receipt.position)
+
+
+def test_shutdown_answers_what_was_sent_and_refuses_what_comes_later(start: Start) -> None:
+    runtime = start()
+    responses = [runtime.get(Account, f"a{n % 5}").deposit.remote(Decimal(1)) for n in range(200)]
+    runtime.shutdown().result()
+    assert sum(response.result().events != () for response in responses) == 200
+    with pytest.raises(UnknownName, match="shut down"):
+        runtime.get(Account, "a0").deposit.remote(Decimal(1)).result()
+
+
+def test_calls_made_before_it_serves_wait_for_it(start: Start, tmp_path: Path, placement: str) -> None:
+    if placement == "dedicated":
+        start().shutdown().result()
+    runtime = eventray.run(packed, data=tmp_path / "early", local=True)
+    response = runtime.get(Account, "alice").deposit.remote(Decimal(1))
+    assert response.result().version == 1
+    runtime.shutdown().result()
+
+
+def test_another_number_of_shards_is_refused_naming_both(start: Start, tmp_path: Path, placement: str) -> None:
+    start().shutdown().result()
+    with (
+        pytest.raises(StoreMismatch, match="shards") as mismatch,
+        eventray.run(packed, data=tmp_path / "data", shards=3, local=placement == "local"),
+    ):
+        pass
+    assert (mismatch.value.expected, mismatch.value.found) == (3, 2)
+
+
+def test_another_app_on_the_store_is_refused(start: Start, tmp_path: Path, placement: str) -> None:
+    start().shutdown().result()
+    other = App("other", aggregates=[Account], projections=[Balances])
+    with (
+        pytest.raises(StoreMismatch, match="other"),
+        eventray.run(other, data=tmp_path / "data", local=placement == "local"),
+    ):
+        pass
+
+
+def test_a_directory_in_use_is_refused_naming_the_holder(start: Start, tmp_path: Path) -> None:
+    start().get(Account, "alice").deposit.remote(Decimal(1)).result()
+    with pytest.raises(StoreLocked), eventray.run(packed, data=tmp_path / "data", local=True):
+        pass
+
+
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="shards"):
+        eventray.run(packed, data=tmp_path, shards=0, local=True)
+    with pytest.raises(ValueError, match="unknown setting 'colour'"):
+        eventray.run(packed, data=tmp_path, local=True, colour="red")
+    with pytest.raises(ValueError, match="durability"):
+        eventray.run(packed, data=tmp_path, local=True, durability="hope")
+    with pytest.raises(ValueError, match="query_timeout_s"):
+        eventray.run(packed, data=tmp_path, local=True, query_timeout_s=0)

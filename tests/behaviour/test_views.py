@@ -1,0 +1,76 @@
+"""What a caller sees of views; the same on every transport."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView
+from tests.bank_app import Account, Balances
+from tests.conftest import Start
+
+
+def test_a_query_after_a_receipt_sees_it(runtime: Runtime) -> None:
+    view = runtime.view(Balances)
+    for n in range(1, 20):
+        receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+        assert view.of.options(after=receipt).remote("alice").result() == n
+
+
+def test_a_query_after_several_receipts_or_heads_sees_all(runtime: Runtime) -> None:
+    receipts = [runtime.get(Account, f"a{n}").deposit.remote(Decimal(n + 1)).result() for n in range(4)]
+    view = runtime.view(Balances)
+    assert view.sum.options(after=receipts).remote().result() == 10
+    assert view.sum.options(after=runtime.heads().result()).remote().result() == 10
+
+
+def test_a_view_that_cannot_catch_up_in_time_is_stale(runtime: Runtime) -> None:
+    receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+    beyond = {receipt.shard: receipt.position + 5}
+    view = runtime.view(Balances)
+    assert view.of.options(after=receipt).remote("alice").result() == 1
+    with pytest.raises(StaleView) as stale:
+        view.of.options(after=beyond, timeout=0.05).remote("alice").result()
+    assert stale.value.behind == {receipt.shard: 5}
+    assert view.of.options(after=beyond, timeout=0.05, stale="serve").remote("alice").result() == 1
+
+
+def test_an_error_in_a_query_reaches_the_caller(runtime: Runtime) -> None:
+    with pytest.raises(CommandFailed, match="a bug in a query"):
+        runtime.view(Balances).failing.remote().result()
+
+
+def test_arguments_of_a_query_are_checked(runtime: Runtime) -> None:
+    view: Any = runtime.view(Balances)
+    with pytest.raises(EncodingError, match=r"Balances\.of"):
+        view.of.remote(5)
+
+
+def test_an_event_that_cannot_be_applied_stops_the_view_on_its_last_good_state(runtime: Runtime) -> None:
+    alice, view = runtime.get(Account, "alice"), runtime.view(Balances)
+    good = alice.deposit.remote(Decimal(7)).result()
+    bad = alice.poison.remote().result()
+    with pytest.raises(ProjectionStopped, match="cannot apply this"):
+        view.of.options(after=bad).remote("alice").result()
+    assert view.of.options(after=good).remote("alice").result() == 7
+    [status] = runtime.status().result().views
+    assert status.state == "stopped"
+    assert "Poison Account/alice@2" in status.reason
+    assert alice.deposit.remote(Decimal(1)).result().version == 3  # the write side goes on
+
+
+def test_a_view_goes_on_from_its_save(start: Start) -> None:
+    first = start()
+    for n in range(10):
+        first.get(Account, f"a{n}").deposit.remote(Decimal(1)).result()
+    heads = first.heads().result()
+    assert first.view(Balances).sum.options(after=heads).remote().result() == 10
+    first.shutdown().result()
+    second = start()
+    assert second.view(Balances).sum.options(after=heads).remote().result() == 10
+    [status] = second.status().result().views
+    assert status.applied == 0  # all of it came from the save
+    receipt = second.get(Account, "a0").deposit.remote(Decimal(1)).result()
+    assert second.view(Balances).sum.options(after=receipt).remote().result() == 11

@@ -1,0 +1,85 @@
+"""Processes killed with SIGKILL while commands run: every command ends in a receipt, and the sums are right."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import eventray
+from eventray import App, Receipt, Runtime
+from tests.bank_app import Account, Balances, dedicated, packed
+from tests.waiting import wait_until
+
+COMMANDS, INSTANCES = 3_000, 3
+
+
+@pytest.fixture(params=["packed", "dedicated"])
+def runtime(request: pytest.FixtureRequest, ray_cluster: Any, tmp_path: Path) -> Iterator[Runtime]:
+    app: App = dedicated if request.param == "dedicated" else packed
+    with eventray.run(app, data=tmp_path / "data", shards=2) as running:
+        yield running
+
+
+def pid_of_shard(runtime: Runtime) -> int:
+    return runtime.status().result().shards[0].pid
+
+
+def pid_of_view(runtime: Runtime) -> int:
+    return runtime.status().result().views[0].pid
+
+
+def pid_of_directory(runtime: Runtime) -> int:
+    from ray.util.state import list_actors
+
+    [actor] = list_actors(
+        filters=[("name", "=", "directory"), ("ray_namespace", "=", "tests"), ("state", "=", "ALIVE")]
+    )
+    return int(actor.pid)
+
+
+def pid_of_activation(runtime: Runtime) -> int:
+    activations = runtime.status().result().activations
+    return activations[0].pid if activations else pid_of_shard(runtime)
+
+
+@pytest.mark.parametrize("victim", [pid_of_shard, pid_of_view, pid_of_directory, pid_of_activation])
+def test_a_killed_process_changes_nothing(runtime: Runtime, victim: Callable[[Runtime], int]) -> None:
+    for n in range(INSTANCES):
+        runtime.get(Account, f"a{n}").deposit.remote(Decimal(1)).result()
+
+    def commands() -> Iterator[eventray.Command]:
+        for n in range(COMMANDS):
+            if n == COMMANDS // 2:
+                os.kill(victim(runtime), signal.SIGKILL)
+            yield Account.deposit.options(command_id=f"tx-{n}").to(f"a{n % INSTANCES}", Decimal(1))
+
+    outcomes = list(runtime.send_all(commands()))
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Receipt)] == []
+    total = sum(runtime.state(Account, f"a{n}").result().balance for n in range(INSTANCES))
+    assert total == COMMANDS + INSTANCES
+    view = runtime.view(Balances)
+    assert view.sum.options(after=runtime.heads().result()).remote().result() == COMMANDS + INSTANCES
+    wait_until(lambda: {shard.state for shard in runtime.status().result().shards} == {"serving"})
+
+
+def test_commands_keep_their_order_across_a_crash(runtime: Runtime) -> None:
+    alice = runtime.get(Account, "alice")
+    alice.deposit.remote(Decimal(1)).result()
+    responses = [alice.deposit.remote(Decimal(n)) for n in range(2, 1_001)]
+    os.kill(pid_of_activation(runtime), signal.SIGKILL)
+    responses += [alice.deposit.remote(Decimal(n)) for n in range(1_001, 2_001)]
+    for response in responses:
+        response.result()
+    amounts = [int(event.amount) for event, _ in runtime.history(Account, "alice")]  # type: ignore[attr-defined]
+    assert amounts == list(range(1, 2_001))
+
+
+def test_a_command_that_kills_its_process_once_is_run_again(runtime: Runtime, tmp_path: Path) -> None:
+    receipt = runtime.get(Account, "alice").die.remote(str(tmp_path / "marker")).result()
+    assert receipt.version == 1
