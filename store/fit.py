@@ -51,6 +51,7 @@ class Node:
 
     scalar = False
     order_known = True
+    kind: Any = None  # the type whose values this node is for, if it is one type
 
     def __init__(self, shown: str) -> None:
         self.shown = shown
@@ -77,7 +78,7 @@ class Scalar(Node):
 
     scalar = True
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: type[Any]) -> None:
         super().__init__("None" if kind is type(None) else kind.__name__)
         self.kind = kind
 
@@ -139,7 +140,7 @@ class LiteralNode(Node):
                 continue
             if (kind, plain) in self.pairs:
                 return plain
-        refuse(value, where, self.shown)
+        return refuse(value, where, self.shown)
 
 
 class UnionNode(Node):
@@ -158,19 +159,18 @@ class UnionNode(Node):
 
     def plain(self, value: Any, where: str) -> Any:
         """See Node."""
+        for member in self.members:  # `float | int`: an int is an int, though it fits the float too
+            if member.kind is type(value):
+                return member.plain(value, where)
         refusals: list[EncodingError] = []
-        for exact in (True, False):  # `float | int`: an int is an int, though it fits the float too
-            for member in self.members:
-                if exact and not (isinstance(member, Scalar) and member.kind is type(value)):
-                    continue
-                try:
-                    return member.plain(value, where)
-                except EncodingError as error:
-                    refusals.append(error)
-        inner = [error for error in refusals if error.where != where or "where" not in error.reason]
-        if inner:
-            raise inner[0]
-        refuse(value, where, self.shown)
+        for member in self.members:
+            try:
+                return member.plain(value, where)
+            except EncodingError as error:
+                refusals.append(error)
+        if value is not None and len(refusals) == 2 and self.members[0].kind is type(None):
+            raise refusals[1]
+        return refuse(value, where, self.shown)
 
     def describe(self) -> str:
         """See Node."""
@@ -180,7 +180,7 @@ class UnionNode(Node):
 class Items(Node):
     """list[X], set[X], frozenset[X], tuple[X, ...]."""
 
-    def __init__(self, kind: type, item: Node) -> None:
+    def __init__(self, kind: type[Any], item: Node) -> None:
         super().__init__(f"{kind.__name__}[{item.shown}{', ...' if kind is tuple else ''}]")
         self.kind = kind
         self.item = item
@@ -212,6 +212,8 @@ class Items(Node):
 class Fixed(Node):
     """tuple[X, Y]."""
 
+    kind = tuple
+
     def __init__(self, items: Sequence[Node]) -> None:
         super().__init__(f"tuple[{', '.join(item.shown for item in items) or '()'}]")
         self.items = items
@@ -242,6 +244,8 @@ class Fixed(Node):
 
 class DictNode(Node):
     """dict[K, V], K a scalar."""
+
+    kind = dict
 
     def __init__(self, key: Node, value: Node) -> None:
         super().__init__(f"dict[{key.shown}, {value.shown}]")

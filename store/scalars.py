@@ -17,7 +17,9 @@ _MINUTE = timedelta(minutes=1)
 
 def refuse(value: object, where: str, annotated: str) -> NoReturn:
     """Raise the EncodingError of a value that does not fit its annotation."""
-    raise EncodingError(where, f"{_shown(value)} is a {type(value).__name__} where {annotated} is annotated")
+    name = type(value).__name__
+    article = "an" if name[0] in "aeiouAEIO" else "a"
+    raise EncodingError(where, f"{_shown(value)} is {article} {name} where {annotated} is annotated")
 
 
 def _shown(value: object) -> str:

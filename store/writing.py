@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
 
@@ -17,7 +18,7 @@ from eventray.store.connection import StoreConnection
 from eventray.store.head import HeadFile
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand
 from eventray.store.rows import TypeName
-from eventray.store.stored import committed
+from eventray.store.stored import EventRow, committed
 
 Clock = Callable[[], int]
 
@@ -262,10 +263,17 @@ class WriteConnection(StoreConnection):
         if not len(columns):
             return self._digest
         events, leaves = columns.finished()
-        self._sql.executemany(schema.INSERT_EVENTS, events)
+        self._insert_events(events)
         digest = rows.chain(self._digest, leaves)
         self._sql.execute(schema.INSERT_COMMIT, (columns.position, events[0][0], columns.recorded_at, digest))
         return digest
+
+    def _insert_events(self, events: list[EventRow]) -> None:
+        size = schema.BLOCK_ROWS
+        whole = len(events) // size * size
+        blocks = [tuple(chain.from_iterable(events[at : at + size])) for at in range(0, whole, size)]
+        self._sql.executemany(schema.INSERT_BLOCK, blocks)
+        self._sql.executemany(schema.INSERT_EVENTS, events[whole:])
 
     def _adopt(self, draft: Draft, digest: bytes) -> None:
         columns = draft.columns

@@ -1,1 +1,108 @@
-"""placeholder"""
+"""Event sourcing and CQRS for Python, on Ray: one actor per aggregate, events in sharded SQLite.
+
+Importing this starts no Ray and imports none of it; `run` and `connect` do, unless `local=True`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from eventray.domain.aggregate import Aggregate, command
+from eventray.domain.errors import (
+    CommandFailed,
+    CommandIdReused,
+    CommandPoisoned,
+    CommandTimeout,
+    ConcurrencyConflict,
+    EncodingError,
+    EventRayError,
+    EventTooLarge,
+    ImpureCommand,
+    InvalidId,
+    Overloaded,
+    ProjectionStopped,
+    RayUnavailable,
+    Rejected,
+    ShardFenced,
+    ShardUnavailable,
+    StaleView,
+    StoreCorrupted,
+    StoreFull,
+    StoreLocked,
+    StoreMismatch,
+    StoreUnavailable,
+    UnknownEvent,
+    UnknownName,
+)
+from eventray.domain.messages import Command, CommandOptions, Event, Receipt
+from eventray.domain.meta import Meta
+from eventray.domain.projection import Projection, query
+from eventray.domain.response import Response
+from eventray.domain.upcast import upcast
+from eventray.runtime.app import App
+from eventray.runtime.placement import Dedicated, Packed
+
+if TYPE_CHECKING:
+    from eventray.runtime.client import connect, run
+    from eventray.runtime.session import Runtime
+
+__all__ = [
+    "Aggregate",
+    "App",
+    "Command",
+    "CommandFailed",
+    "CommandIdReused",
+    "CommandOptions",
+    "CommandPoisoned",
+    "CommandTimeout",
+    "ConcurrencyConflict",
+    "Dedicated",
+    "EncodingError",
+    "Event",
+    "EventRayError",
+    "EventTooLarge",
+    "ImpureCommand",
+    "InvalidId",
+    "Meta",
+    "Overloaded",
+    "Packed",
+    "Projection",
+    "ProjectionStopped",
+    "RayUnavailable",
+    "Receipt",
+    "Rejected",
+    "Response",
+    "Runtime",
+    "ShardFenced",
+    "ShardUnavailable",
+    "StaleView",
+    "StoreCorrupted",
+    "StoreFull",
+    "StoreLocked",
+    "StoreMismatch",
+    "StoreUnavailable",
+    "UnknownEvent",
+    "UnknownName",
+    "command",
+    "connect",
+    "query",
+    "run",
+    "upcast",
+]
+
+_LAZY = {
+    "Runtime": "eventray.runtime.session",
+    "connect": "eventray.runtime.client",
+    "run": "eventray.runtime.client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'eventray' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,173 @@
+"""Commands and queries as the engine calls them: arguments to and from bytes, results checked."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from eventray.domain.aggregate import Aggregate, CommandDescriptor
+from eventray.domain.errors import EncodingError
+from eventray.domain.messages import Event
+from eventray.domain.projection import Projection, QueryDescriptor
+from eventray.store.codec import Codec, DecodingError
+
+
+class Parameters:
+    """The parameters of a method, as a codec of one map from name to value, defaults filled in.
+
+    Raises:
+        TypeError: naming method and parameter: no annotation, `*args` or `**kwargs`, or what cannot be stored.
+    """
+
+    __slots__ = ("_bundle", "_codec", "_positional", "where")
+
+    def __init__(self, function: Callable[..., Any], where: str) -> None:
+        self.where = where
+        parameters = list(inspect.signature(function).parameters.values())
+        if not parameters:
+            raise TypeError(f"{where}: it has no self; a command or query is an ordinary method")
+        self._positional = [p.name for p in parameters[1:] if p.kind is p.POSITIONAL_ONLY]
+        fields = [_field(parameter, f"{where}.{parameter.name}") for parameter in parameters[1:]]
+        self._bundle = dataclasses.make_dataclass("Arguments", fields, eq=False, repr=False)
+        self._bundle.__name__ = where  # what the codec's errors say
+        self._bundle.__init__.__qualname__ = where  # type: ignore[misc]  # what Python's errors say
+        self._codec: Codec[Any] = Codec(self._bundle, where, canonical=True)
+
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The arguments as a map with defaults applied. Equal arguments give equal bytes: sets and dicts are sorted.
+
+        Raises:
+            TypeError: missing, unknown or too many arguments.
+            EncodingError: a value that does not fit its annotation, as "Account.deposit.amount".
+        """
+        return self._codec.encode(self._bundle(*args, **kwargs))
+
+    def decode(self, data: bytes) -> dict[str, object]:
+        """The arguments by name.
+
+        Raises:
+            EncodingError: the bytes do not hold them.
+        """
+        try:
+            arguments: dict[str, object] = self._codec.decode(data).__dict__
+        except DecodingError as error:
+            raise EncodingError(error.where, error.reason) from error
+        return arguments
+
+    def call(self, function: Callable[..., Any], instance: object, kwargs: dict[str, object]) -> Any:
+        """Call the method with arguments by name."""
+        if not self._positional:
+            return function(instance, **kwargs)
+        named = {name: value for name, value in kwargs.items() if name not in self._positional}
+        return function(instance, *(kwargs[name] for name in self._positional), **named)
+
+
+def _field(parameter: inspect.Parameter, where: str) -> tuple[str, Any, Any]:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise TypeError(f"{where}: *args and **kwargs cannot be sent; name each parameter")
+    if parameter.annotation is parameter.empty:
+        raise TypeError(f"{where}: annotate it, so that it can be sent and checked")
+    keywords: dict[str, Any] = {"kw_only": parameter.kind is parameter.KEYWORD_ONLY}
+    default = parameter.default
+    if default is not parameter.empty and type(default).__hash__ is None:
+        keywords["default_factory"] = lambda: copy.deepcopy(default)
+    elif default is not parameter.empty:
+        keywords["default"] = default
+    return parameter.name, parameter.annotation, dataclasses.field(**keywords)
+
+
+def check_ordinary(function: Callable[..., Any], where: str) -> None:
+    """Refuse a method that is async or a generator.
+
+    Raises:
+        TypeError: naming it.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{where} is async: commands, applies and queries are ordinary methods without I/O")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(f"{where} is a generator: return a list instead of yielding")
+
+
+class CommandModel:
+    """A command of an aggregate class."""
+
+    __slots__ = ("_function", "_parameters", "blocking", "decode", "encode", "name", "where")
+
+    def __init__(self, command: CommandDescriptor[Any, ..., Any], name: str, where: str) -> None:
+        check_ordinary(command.function, where)
+        self.name = name
+        self.where = where
+        self.blocking = command.blocking
+        self._function = command.function
+        self._parameters = Parameters(command.function, where)
+        self.encode = self._parameters.encode
+        self.decode = self._parameters.decode
+
+    def call(self, aggregate: Aggregate, kwargs: dict[str, object]) -> list[Event]:
+        """Run the command and give its events as a list.
+
+        Raises:
+            TypeError: it returned something else than an event, a list or tuple of events, or None.
+            Exception: whatever the command raises.
+        """
+        return as_events(self._parameters.call(self._function, aggregate, kwargs), self.where)
+
+
+def as_events(returned: object, where: str) -> list[Event]:
+    """What a command returned, as a list.
+
+    Raises:
+        TypeError: it is not an event, a list or tuple of events, or None.
+    """
+    if returned is None:
+        return []
+    events: list[Any] = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+    for event in events:
+        if not isinstance(event, Event):
+            raise TypeError(f"{where} returned {event!r}: return an event, a list of events, or None")
+    return events
+
+
+class QueryModel:
+    """A query of a projection class."""
+
+    __slots__ = ("_function", "_parameters", "_result", "decode", "encode", "name", "where")
+
+    def __init__(self, query: QueryDescriptor[Any, ..., Any], name: str, where: str) -> None:
+        check_ordinary(query.function, where)
+        self.name = name
+        self.where = where
+        self._function = query.function
+        self._parameters = Parameters(query.function, where)
+        self.encode = self._parameters.encode
+        self.decode = self._parameters.decode
+        hints = query.function.__annotations__
+        if "return" not in hints:
+            raise TypeError(f"{where} has no return annotation: say what it answers, so that it can be sent")
+        self._result: Codec[Any] = Codec(hints["return"], f"{where}()")
+
+    def call(self, view: Projection, kwargs: dict[str, object]) -> Any:
+        """Ask the view."""
+        return self._parameters.call(self._function, view, kwargs)
+
+    def encode_result(self, value: Any) -> bytes:
+        """The answer as bytes.
+
+        Raises:
+            EncodingError: it does not fit the return annotation, as "Balances.top()[0][1]".
+        """
+        return self._result.encode(value)
+
+    def decode_result(self, data: bytes) -> Any:
+        """The answer.
+
+        Raises:
+            EncodingError: the bytes do not hold one.
+        """
+        try:
+            return self._result.decode(data)
+        except DecodingError as error:
+            raise EncodingError(error.where, error.reason) from error

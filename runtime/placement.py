@@ -1,0 +1,63 @@
+"""Placement: where the activations of an aggregate class live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+def _check(name: str, value: float | None, *, above_zero: bool) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 if above_zero else value >= 0):
+        raise ValueError(f"{name}={value!r}: must be a number {'above 0' if above_zero else 'of at least 0'}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dedicated:
+    """Each active instance is a Ray actor of its own: isolated, with its own resources and line in the dashboard.
+
+    Args:
+        num_cpus, num_gpus, resources, label_selector: of each instance's actor, as Ray takes them.
+        idle_timeout: seconds without a command after which an instance leaves memory.
+        max_active: instances in memory at once; None: as many as the cluster has room for.
+
+    Raises:
+        ValueError: naming the option.
+    """
+
+    num_cpus: float = 0
+    num_gpus: float = 0
+    resources: Mapping[str, float] | None = field(default=None, hash=False)
+    label_selector: Mapping[str, str] | None = field(default=None, hash=False)
+    idle_timeout: float = 300.0
+    max_active: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("num_cpus", self.num_cpus, above_zero=False)
+        _check("num_gpus", self.num_gpus, above_zero=False)
+        _check("idle_timeout", self.idle_timeout, above_zero=True)
+        _check("max_active", self.max_active, above_zero=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Instances live in their shard's actor: about 0.6 KB each, one hop instead of two.
+
+    Args:
+        idle_timeout: seconds without a command after which an instance leaves memory.
+        max_active: instances of the class in memory at once, per shard.
+
+    Raises:
+        ValueError: naming the option.
+    """
+
+    idle_timeout: float = 300.0
+    max_active: int = 100_000
+
+    def __post_init__(self) -> None:
+        _check("idle_timeout", self.idle_timeout, above_zero=True)
+        _check("max_active", self.max_active, above_zero=True)
+
+
+Placement = Dedicated | Packed
