@@ -1,4 +1,4 @@
-"""Which events a class deals in, read off its annotations."""
+"""Which events a class deals in: read off its annotations, and off what its commands return."""
 
 from __future__ import annotations
 
@@ -9,10 +9,32 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from eventray.domain.aggregate import commands_of
+from eventray.domain.hints import resolve_class, resolve_function
 from eventray.domain.messages import Event
+from eventray.domain.projection import queries_of
 
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 _UNIONS = (typing.Union, types.UnionType)
+
+
+def resolve(cls: type[Any], frame: Any = None) -> None:
+    """Make the annotations of an aggregate or projection real types, those of its `apply`, commands and queries too.
+
+    Args:
+        cls: the class.
+        frame: where names of local classes are looked up (a frame, with its callers).
+
+    Raises:
+        TypeError: naming class and field, or method and parameter.
+    """
+    resolve_class(cls, frame)
+    methods: dict[str, Any] = {**commands_of(cls), **queries_of(cls)}
+    for name, method in methods.items():
+        resolve_function(method.function, f"{cls.__name__}.{name}", cls, frame)
+    apply = getattr(cls, "apply", None)
+    if callable(apply):
+        resolve_function(apply, f"{cls.__name__}.apply", cls, frame)
 
 
 def events_in(annotation: Any, where: str, *, sequences: bool) -> frozenset[type[Event]]:
@@ -78,3 +100,18 @@ def applied_by(cls: type[Any], *, parameters: tuple[int, int]) -> tuple[Callable
     if names[0] not in function.__annotations__:
         raise TypeError(f"{where}.{names[0]} has no annotation: it says which events the class gets")
     return function, events_in(function.__annotations__[names[0]], f"{where}.{names[0]}", sequences=False)
+
+
+def as_events(returned: object, where: str) -> list[Event]:
+    """What a command returned, as a list.
+
+    Raises:
+        TypeError: it is not an event, a list or tuple of events, or None.
+    """
+    if returned is None:
+        return []
+    events: list[Any] = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+    for event in events:
+        if not isinstance(event, Event):
+            raise TypeError(f"{where} returned {event!r}: return an event, a list of events, or None")
+    return events

@@ -21,6 +21,7 @@ EventRayError
     ActivationSuperseded        an activation that another one has replaced (internal)
     StoreLocked, StoreMismatch, StoreFull, StoreCorrupted, StoreUnavailable
     RayUnavailable              Ray is absent, unreachable or refuses us
+    AppEnded                    the app, or this runtime of it, was shut down
 """
 
 # ruff: noqa: N818 - the names say what happened, in the words of the field; none would be clearer with "Error" behind it.
@@ -362,3 +363,13 @@ class RayUnavailable(EventRayError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"Ray is unavailable: {reason}. Start or install Ray, or run with local=True.")
         self.reason = reason
+
+
+class AppEnded(EventRayError):
+    """The app was shut down, or this runtime of it; what was sent before has its outcome."""
+
+    advice = "give up"
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        super().__init__(f"app {app!r} has ended here: start it with eventray.run, or join it with eventray.connect.")

@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from eventray.runtime.model import AggregateModel
-
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import (
     ActivationSuperseded,
@@ -28,6 +26,7 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
+from eventray.runtime.model import AggregateModel
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
 from eventray.store.records import BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventray.domain.aggregate import Aggregate
+from eventray.domain.annotated import resolve
 from eventray.domain.messages import Event
 from eventray.domain.projection import Projection
 from eventray.runtime.model import (
@@ -17,7 +18,6 @@ from eventray.runtime.model import (
     aggregate_model,
     declared_events,
     projection_model,
-    resolve,
 )
 from eventray.runtime.placement import Dedicated, Packed, Placement
 

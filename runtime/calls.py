@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventray.domain.aggregate import Aggregate, CommandDescriptor
+from eventray.domain.annotated import as_events
 from eventray.domain.errors import EncodingError
 from eventray.domain.messages import Event
 from eventray.domain.projection import Projection, QueryDescriptor
@@ -114,21 +115,6 @@ class CommandModel:
             Exception: whatever the command raises.
         """
         return as_events(self._parameters.call(self._function, aggregate, kwargs), self.where)
-
-
-def as_events(returned: object, where: str) -> list[Event]:
-    """What a command returned, as a list.
-
-    Raises:
-        TypeError: it is not an event, a list or tuple of events, or None.
-    """
-    if returned is None:
-        return []
-    events: list[Any] = list(returned) if isinstance(returned, (list, tuple)) else [returned]
-    for event in events:
-        if not isinstance(event, Event):
-            raise TypeError(f"{where} returned {event!r}: return an event, a list of events, or None")
-    return events
 
 
 class QueryModel:

@@ -21,6 +21,7 @@ class Config:
 
     command_timeout_s: float = 60.0  # then CommandTimeout: outcome unknown, send again with the same id
     query_timeout_s: float = 30.0  # then StaleView: the view did not reach the positions asked for
+    drain_s: float = 10.0  # how long a shutdown waits for what is on its way
     start_timeout_s: float = 120.0  # an app that does not serve by then has failed to start
 
     client_commands_max: int = 100_000  # of one client, not yet answered; more: Overloaded

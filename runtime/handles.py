@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
-
 from eventray.domain.errors import InvalidId
 from eventray.domain.messages import CommandOptions, Receipt
 from eventray.runtime.guard import refuse_in_domain_code
+from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
 from eventray.runtime.response import Response
 
 After = Receipt | Sequence[Receipt] | Mapping[int, int] | None

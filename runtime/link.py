@@ -67,7 +67,10 @@ class Sender(Protocol):
     client: str
     config: Config
     connect: Connect
-    outstanding: int
+
+    def landed(self) -> None:
+        """A job has ended."""
+        ...
 
     def next_number(self) -> int:
         """Batches are numbered over all targets: a link that is made again does not repeat a number."""
@@ -275,7 +278,7 @@ class Link:
 
     def _settle(self, key: Hashable, lane: _Lane) -> None:
         lane.open -= 1
-        self._router.outstanding -= 1
+        self._router.landed()
         if lane.open == 0 and not lane.busy:
             self._lanes.pop(key, None)
 

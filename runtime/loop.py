@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
-from eventray.domain.errors import EventRayError
+from eventray.domain.errors import AppEnded, EventRayError
 from eventray.runtime.link import Job
 from eventray.runtime.response import Response, register_engine_thread
 from eventray.runtime.router import Router
@@ -20,6 +20,7 @@ class EngineLoop:
     """An event loop in a daemon thread of its own; jobs posted in a burst wake it once."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self.loop = asyncio.new_event_loop()
         self._posted: deque[Job] = deque()
         self._woken = False
@@ -27,7 +28,7 @@ class EngineLoop:
         self._target: Callable[[Any], Hashable] | None = None
         self._refusal: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._main, name=f"eventray-{name}", daemon=True)
         self._thread.start()
 
     def _main(self) -> None:
@@ -45,7 +46,7 @@ class EngineLoop:
             except RuntimeError:  # the loop is closed
                 self._woken = False
                 self._posted.clear()
-                job.fail(self._refusal or RuntimeError("the runtime was shut down"))
+                job.fail(self._refusal or AppEnded(self._name))
 
     def open(self, router: Router, target: Callable[[Any], Hashable]) -> None:
         """Begin to hand over jobs (in the loop); `target` says where each goes."""
@@ -65,7 +66,7 @@ class EngineLoop:
             try:
                 response.set_result(await work)
             except asyncio.CancelledError:
-                response.set_exception(self._refusal or RuntimeError("the runtime was shut down"))
+                response.set_exception(self._refusal or AppEnded(self._name))
                 raise
             except Exception as error:
                 response.set_exception(error)
@@ -79,7 +80,7 @@ class EngineLoop:
             self.loop.call_soon_threadsafe(start)
         except RuntimeError:  # the loop is closed
             work.close()
-            response.set_exception(self._refusal or RuntimeError("the runtime was shut down"))
+            response.set_exception(self._refusal or AppEnded(self._name))
         return response
 
     def close(self) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate, commands_of
-from eventray.domain.annotated import applied_by, events_in, with_subclasses
+from eventray.domain.annotated import applied_by, events_in, resolve, with_subclasses
 from eventray.domain.errors import EncodingError
-from eventray.domain.hints import resolve_class, resolve_function
 from eventray.domain.messages import Event
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection, queries_of
@@ -27,32 +26,12 @@ __all__ = [
     "aggregate_model",
     "declared_events",
     "projection_model",
-    "resolve",
 ]
 
 S = TypeVar("S", bound=Aggregate | Projection)
 
 _RESERVED = ("id", "version", "apply")
 _RESERVED_IN_VIEWS = (*_RESERVED, "key", "merge")
-
-
-def resolve(cls: type[Any], frame: Any = None) -> None:
-    """Make the annotations of an aggregate or projection real types, those of its `apply`, commands and queries too.
-
-    Args:
-        cls: the class.
-        frame: where names of local classes are looked up (a frame, with its callers).
-
-    Raises:
-        TypeError: naming class and field, or method and parameter.
-    """
-    resolve_class(cls, frame)
-    methods: dict[str, Any] = {**commands_of(cls), **queries_of(cls)}
-    for name, method in methods.items():
-        resolve_function(method.function, f"{cls.__name__}.{name}", cls, frame)
-    apply = getattr(cls, "apply", None)
-    if callable(apply):
-        resolve_function(apply, f"{cls.__name__}.apply", cls, frame)
 
 
 def declared_events(cls: type[Any]) -> frozenset[type[Event]]:

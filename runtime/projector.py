@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import msgpack
-from eventray.runtime.model import ProjectionModel
 
 from eventray.domain.errors import (
     CommandFailed,
@@ -31,6 +30,7 @@ from eventray.domain.errors import (
 from eventray.domain.meta import Meta
 from eventray.runtime.config import Config
 from eventray.runtime.guard import DomainCode
+from eventray.runtime.model import ProjectionModel
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.wire import Answerer, Kind, QueryItem
 from eventray.store.records import Record, ShardPage

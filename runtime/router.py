@@ -8,6 +8,7 @@ the order in which they were sent: only one batch on the way holds any of them, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Hashable
 
@@ -31,6 +32,8 @@ class Router:
         self.connect = connect
         self.outstanding = 0
         self._number = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._links: dict[Hashable, Link] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
@@ -47,7 +50,19 @@ class Router:
             link = self._links[target] = Link(self, target)
         if link.add(job):
             self.outstanding += 1
+            self._empty.clear()
             self._watch(job.deadline)
+
+    def landed(self) -> None:
+        """A job has ended."""
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._empty.set()
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until nothing is on its way, or for `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
 
     def next_number(self) -> int:
         """The number of the next batch."""

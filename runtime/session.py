@@ -10,10 +10,17 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate
+from eventray.domain.errors import AppEnded, UnknownEvent, UnknownName
 from eventray.domain.messages import Command, CommandOptions, Event, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
+from eventray.runtime.config import Config
+from eventray.runtime.guard import refuse_in_domain_code
+from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
+from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
+from eventray.runtime.link import Channel
+from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import (
     AggregateModel,
     CommandModel,
@@ -22,14 +29,6 @@ from eventray.runtime.model import (
     aggregate_model,
     projection_model,
 )
-
-from eventray.domain.errors import UnknownEvent, UnknownName
-from eventray.runtime.config import Config
-from eventray.runtime.guard import refuse_in_domain_code
-from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
-from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
-from eventray.runtime.link import Channel
-from eventray.runtime.loop import EngineLoop
 from eventray.runtime.pages import Pages
 from eventray.runtime.projector import meta_of
 from eventray.runtime.response import Response
@@ -65,7 +64,7 @@ class Runtime:
         self._transport = transport
         self._client = uuid.uuid4().hex
         self._ids = CommandIds()
-        self._engine = EngineLoop(f"eventray-{app_name}")
+        self._engine = EngineLoop(app_name)
         self._ended: Response[None] | None = None
         self._aggregates: dict[type[Any], AggregateModel] = {}
         self._projections: dict[type[Any], ProjectionModel] = {}
@@ -134,11 +133,13 @@ class Runtime:
         return self._ended
 
     async def _shut(self, app: bool) -> None:
-        await (self._transport.shutdown() if app else self._transport.leave())
-        gone = UnknownName("app", f"{self.app_name} (this runtime was shut down)", ())
-        self._engine.refuse(gone)
+        ended = AppEnded(self.app_name)
+        self._engine.refuse(ended)  # from now on; what was sent before is answered
         if self._router is not None:
-            self._router.close(gone)
+            await self._router.drained(self.config.drain_s)
+        await (self._transport.shutdown() if app else self._transport.leave())
+        if self._router is not None:
+            self._router.close(ended)
 
     def _close(self) -> None:
         self._engine.close()
@@ -281,20 +282,28 @@ class Runtime:
     def _aggregate(self, cls: type[Any]) -> AggregateModel:
         model = self._aggregates.get(cls)
         if model is None:
+            name = _stored_name(cls, Aggregate, "__aggregate_name__")
+            self._check_name("aggregate", name, self._app.aggregates if self._app else None)
             model = self._aggregates[cls] = aggregate_model(cls)
-            self._check_name("aggregate", model.name, self._app.aggregates if self._app else None)
         return model
 
     def _projection(self, cls: type[Any]) -> ProjectionModel:
         model = self._projections.get(cls)
         if model is None:
+            name = _stored_name(cls, Projection, "__projection_name__")
+            self._check_name("projection", name, self._app.projections if self._app else None)
             model = self._projections[cls] = projection_model(cls, ())
-            self._check_name("projection", model.name, self._app.projections if self._app else None)
         return model
 
     def _check_name(self, kind: str, name: str, known: Mapping[str, object] | None) -> None:
         if known is not None and name not in known:
             raise UnknownName(kind, name, tuple(known))
+
+
+def _stored_name(cls: object, base: type[Any], attribute: str) -> str:
+    if not isinstance(cls, type) or not issubclass(cls, base) or cls is base:
+        raise TypeError(f"{cls!r} is not a class derived from {base.__name__}")
+    return str(getattr(cls, attribute))
 
 
 def decode_record(model: AggregateModel, record: Record) -> Event:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from eventray.runtime.app import App
-from eventray.runtime.placement import Packed
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
-from eventray.domain.errors import EventRayError, StoreLocked, UnknownName
+from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
+from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options, kill, pinned_here
 from eventray.runtime.link import Channel, TargetLost
+from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
 from eventray.runtime.remote import ActorChannel, RemoteShard, call, find_actor, pickled
 from eventray.runtime.status import Status
@@ -163,7 +163,7 @@ class RayTransport:
             return await ActorChannel.open(actor, client)
         except TargetLost:
             if find_actor(DIRECTORY, self._name) is None:
-                raise UnknownName("app", f"{self._name} (it has ended)", ()) from None
+                raise AppEnded(self._name) from None
             raise
 
     async def heads(self) -> dict[int, int]:

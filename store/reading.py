@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from eventray.domain.errors import StoreCorrupted
@@ -19,6 +20,7 @@ from eventray.store.stored import UNREADABLE, EventRow, Names, committed, corrup
 
 _log = logging.getLogger("eventray.store")
 _INT_MAX = 2**63 - 1
+_FETCH_ROWS = 32  # at most that many large events are in memory beyond what a page may have
 
 
 @dataclass(slots=True, eq=False)
@@ -119,15 +121,15 @@ class ReadConnection(StoreConnection):
     def log(self, after: int, head: int, limit: int, types: frozenset[str] | None) -> ShardPage:
         """Return a page of the log after `after`, up to `head` at most."""
         if types is None:
-            found, _ = self._fetch(schema.LOG, (after, head, limit), limit)
+            found, _ = self._fetch(schema.LOG, (after, head, limit + 1), limit)
             looked_at = found[-1][0] if found else max(after, head)
         else:
             # A window keeps a rare type from turning one page into a scan of the whole log.
             until = min(head, after + 8 * self._limits.page_records_max)
             self._learn_types()
             keys = json.dumps([key for key, type in self._types.items() if type.name in types])
-            found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit), limit)
-            looked_at = found[-1][0] if more or len(found) == limit else max(after, until)
+            found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit + 1), limit)
+            looked_at = found[-1][0] if more else max(after, until)
         return ShardPage(self._records(found, self._names_of({row[1] for row in found})), looked_at)
 
     def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
@@ -165,16 +167,24 @@ class ReadConnection(StoreConnection):
         room = self._limits.page_bytes_max
         cursor = self.cursor()
         try:
-            for row in cursor.execute(sql, parameters):
-                if len(found) == limit or (room < 0 and found):
+            cursor.execute(sql, parameters)
+            while len(found) < limit and room > 0:
+                part = cursor.fetchmany(min(_FETCH_ROWS, limit - len(found)))
+                if not part:
+                    return found, False
+                sizes = [len(row[8]) for row in part]
+                fit = len(part)
+                if sum(sizes) > room:  # one event always fits
+                    fit = max(1 - len(found), sum(total <= room for total in accumulate(sizes)))
+                found += part[:fit]
+                if fit < len(part):
                     return found, True
-                found.append(row)
-                room -= len(row[8])
+                room -= sum(sizes)
+            return found, cursor.fetchone() is not None
         except TypeError as error:
-            raise StoreCorrupted(self._path, f"the body of the event at position {row[0]} has no bytes") from error
+            raise StoreCorrupted(self._path, "the body of an event has no bytes") from error
         finally:
             cursor.close()
-        return found, False
 
     def _records(self, found: list[EventRow], names: Names) -> list[Record]:
         self._learn_types(*{row[3] for row in found})

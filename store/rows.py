@@ -11,7 +11,6 @@ import re
 import struct
 from hashlib import blake2b
 from typing import Any, NamedTuple
-from uuid import UUID
 from zlib import crc32
 
 import msgspec
@@ -101,8 +100,8 @@ def unpack(column: bytes | None, key: bytes | None) -> Envelope:
 def _id(stored: str | bytes, key: bytes) -> str:
     if isinstance(stored, str):
         return stored
-    whole = key[:6] + stored if len(stored) == _TAIL_BYTES else stored
-    return str(UUID(bytes=whole))
+    whole = (key[:6] + stored if len(stored) == _TAIL_BYTES else stored).hex()
+    return f"{whole[:8]}-{whole[8:12]}-{whole[12:16]}-{whole[16:20]}-{whole[20:]}"
 
 
 def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None, data: bytes) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventray.domain.aggregate import Aggregate, command
 from eventray.domain.errors import (
+    AppEnded,
     CommandFailed,
     CommandIdReused,
     CommandPoisoned,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Aggregate",
     "App",
+    "AppEnded",
     "Command",
     "CommandFailed",
     "CommandIdReused",

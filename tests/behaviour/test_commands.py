@@ -60,7 +60,7 @@ def test_a_refusal_reaches_the_caller_as_it_was_raised(runtime: Runtime) -> None
     assert runtime.state(Account, "alice").result().version == 0
 
 
-def test_another_exception_is_CommandFailed_and_stores_nothing(runtime: Runtime) -> None:
+def test_another_exception_is_a_failure_and_stores_nothing(runtime: Runtime) -> None:
     alice = runtime.get(Account, "alice")
     with pytest.raises(CommandFailed, match="a bug of the user's") as failed:
         alice.break_down.remote().result()

@@ -48,7 +48,7 @@ def test_the_state_at_a_moment(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("at", [-1, 2, True, datetime(2030, 1, 1)])
-def test_a_version_or_moment_that_cannot_be_is_a_ValueError(runtime: Runtime, at: int | datetime) -> None:
+def test_a_version_or_moment_that_cannot_be_is_a_value_error(runtime: Runtime, at: int | datetime) -> None:
     runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
-    with pytest.raises(ValueError, match="at=|no version"):
+    with pytest.raises(ValueError, match=r"at=|no version"):
         runtime.state(Account, "alice", at=at).result()

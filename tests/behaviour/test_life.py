@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import eventray
-from eventray import App, StoreLocked, StoreMismatch, UnknownName
+from eventray import App, AppEnded, StoreLocked, StoreMismatch
 from tests.bank_app import Account, Balances, packed
 from tests.conftest import Start
 
@@ -28,7 +28,7 @@ def test_shutdown_answers_what_was_sent_and_refuses_what_comes_later(start: Star
     responses = [runtime.get(Account, f"a{n % 5}").deposit.remote(Decimal(1)) for n in range(200)]
     runtime.shutdown().result()
     assert sum(response.result().events != () for response in responses) == 200
-    with pytest.raises(UnknownName, match="shut down"):
+    with pytest.raises(AppEnded, match="has ended"):
         runtime.get(Account, "a0").deposit.remote(Decimal(1)).result()
 
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.store.conftest import Clock, Reopen, deposits, one_shard
 
 from eventray.domain.errors import ConcurrencyConflict, EventTooLarge, InvalidId, Overloaded, ShardUnavailable
 from eventray.store import EventStore, NewCommand, NewRecord, StoreLimits, check_id, stream_name
+from tests.store.conftest import Clock, Reopen, deposits, one_shard
 
 ALICE = "Account/alice"
 
@@ -52,8 +53,6 @@ async def test_concurrent_appends_share_transactions(tmp_path: Path) -> None:
     async with one_shard(tmp_path) as shard:
         await asyncio.gather(*(shard.append_batch(f"A/{n}", [NewCommand(None, deposits(n))]) for n in range(100)))
         assert shard.head == 100
-    import sqlite3
-
     connection = sqlite3.connect(tmp_path / "shard-0000.db")
     assert connection.execute("SELECT count(*) FROM commits").fetchone()[0] <= 2
     connection.close()
@@ -87,7 +86,9 @@ async def test_an_impossible_expected_version_is_a_value_error(store: EventStore
     assert await versions(store, ALICE) == []
 
 
-@pytest.mark.parametrize("id", ["../../etc/passwd", "a\0b", "it's \"quoted\"", "🦊\n", "x" * 1024, "a/b", "%", "é" * 512])
+@pytest.mark.parametrize(
+    "id", ["../../etc/passwd", "a\0b", 'it\'s "quoted"', "🦊\n", "x" * 1024, "a/b", "%", "é" * 512]
+)
 async def test_strange_ids_are_stored_verbatim(reopen: Reopen, id: str) -> None:
     store = await reopen()
     stream = stream_name("Account", id)

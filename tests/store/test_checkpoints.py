@@ -5,10 +5,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import Reopen, deposits
 
 from eventray.domain.errors import StoreCorrupted, StoreLocked, StoreMismatch, StoreUnavailable
 from eventray.store import CheckpointStore, EventStore
+from tests.store.conftest import Reopen, deposits
 
 VIEWS = "views.db"
 

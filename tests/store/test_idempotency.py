@@ -5,11 +5,11 @@ import uuid
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import Reopen, deposits, one_shard
 
 from eventray.domain.errors import CommandIdReused
 from eventray.store import DuplicateCommands, EventStore, NewCommand, NewRecord
 from eventray.store.rows import command_key
+from tests.store.conftest import Reopen, deposits, one_shard
 
 ALICE = "Account/alice"
 UUID7 = "0190f3c0-1234-7abc-8def-0123456789ab"

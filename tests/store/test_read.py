@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.store.conftest import Clock, deposits, one_shard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventray.store import EventStore, NewCommand, NewRecord, StoreLimits
+from tests.store.conftest import Clock, deposits, one_shard
 
 ALICE = "Account/alice"
 
@@ -45,15 +46,21 @@ async def test_an_unknown_stream_has_no_records(store: EventStore) -> None:
     assert [r async for r in store.read("Account/nobody")] == []
 
 
-@pytest.mark.parametrize("arguments", [{"after": -1, "limit": 1}, {"after": 0, "limit": 0}, {"after": True, "limit": 1}])
-async def test_an_impossible_page_is_a_value_error(store: EventStore, arguments: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [{"after": -1, "limit": 1}, {"after": 0, "limit": 0}, {"after": True, "limit": 1}]
+)
+async def test_an_impossible_page_is_a_value_error(store: EventStore, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         await store.read_shard(shard=0, **arguments)
 
 
 async def test_a_page_that_begins_within_a_command_knows_its_id(tmp_path: Path) -> None:
     async with one_shard(tmp_path) as shard:
-        commands = [NewCommand("a", deposits(1, 2, 3)), NewCommand(None, deposits(4, 5)), NewCommand("b", deposits(6, 7))]
+        commands = [
+            NewCommand("a", deposits(1, 2, 3)),
+            NewCommand(None, deposits(4, 5)),
+            NewCommand("b", deposits(6, 7)),
+        ]
         await shard.append_batch("A/1", commands)
         ids = ["a", "a", "a", None, None, "b", "b"]
         for start in range(7):
@@ -131,7 +138,8 @@ async def test_a_stream_longer_than_a_page_is_read_whole_in_both_directions(stor
 
 
 Batches = st.lists(
-    st.tuples(st.integers(0, 4), st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=5)), max_size=4)), max_size=12
+    st.tuples(st.integers(0, 4), st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=5)), max_size=4)),
+    max_size=12,
 )
 
 

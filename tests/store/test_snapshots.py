@@ -5,10 +5,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import Reopen, deposits, one_shard
 
 from eventray.domain.errors import ActivationSuperseded, EventTooLarge
 from eventray.store import EventStore, NewCommand, StoreLimits
+from tests.store.conftest import Reopen, deposits, one_shard
 
 ALICE = "Account/alice"
 
@@ -28,7 +28,13 @@ async def test_a_snapshot_comes_back_also_after_a_restart(reopen: Reopen) -> Non
 async def test_a_load_without_anything_is_empty(tmp_path: Path) -> None:
     async with one_shard(tmp_path) as shard:
         loaded = await shard.load("A/1")
-        assert (loaded.version, loaded.position, loaded.snapshot, loaded.records, loaded.more) == (0, 0, None, [], False)
+        assert (loaded.version, loaded.position, loaded.snapshot, loaded.records, loaded.more) == (
+            0,
+            0,
+            None,
+            [],
+            False,
+        )
 
 
 async def test_a_load_has_the_fitting_snapshot_and_what_follows(tmp_path: Path) -> None:

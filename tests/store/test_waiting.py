@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.store.conftest import deposits, one_shard
 
 from eventray.domain.errors import ShardUnavailable
 from eventray.store import EventStore, NewCommand
+from tests.store.conftest import deposits, one_shard
 
 SOON_S = 5.0
 
