@@ -28,10 +28,11 @@ from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
-from eventray.store.records import BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record
+from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record
 
 log = logging.getLogger("eventray.runtime")
 
+DUPLICATES_GAP = 32  # events between two duplicates that are read along rather than asked for one by one
 OUTCOME_UNKNOWN = (StoreUnavailable, ShardUnavailable, ShardFenced, ActivationSuperseded)
 
 
@@ -220,10 +221,10 @@ class Activation:
         version, position = done.version, self._position
         appended = iter(result.appended)
         shard = self._log.index
+        repeated: list[Decision] = []
         for decision in done.decisions:
-            found = result.found.get(decision.waiting.item.command_id)
-            if found is not None:
-                await self._answer_first(decision, found)
+            if decision.waiting.item.command_id in result.found:
+                repeated.append(decision)
                 continue
             if decision.encoded and decision.error is None:
                 last = next(appended)
@@ -236,31 +237,43 @@ class Activation:
                 duplicate = bool(decision.encoded)
                 copy.answer(Kind.RECEIPT, ReceiptData(version, shard, position, duplicate, decision.encoded))
         self._position = result.position
+        await self._answer_first(repeated, result.found)
         await self._snapshot(spoiled=done.spoiled)
 
     async def _answer_committed(self, done: Round, found: dict[str, Committed], mailbox: deque[Waiting]) -> None:
         """Some ids were committed before: those get their first receipt, the others of the batch run again."""
-        again = []
-        for decision in done.decisions:
-            first = found.get(decision.waiting.item.command_id)
-            if first is None:
-                again.append(decision)
-            else:
-                await self._answer_first(decision, first)
-        self._put_back(again, mailbox)
+        await self._answer_first([d for d in done.decisions if d.waiting.item.command_id in found], found)
+        self._put_back([d for d in done.decisions if d.waiting.item.command_id not in found], mailbox)
 
-    async def _answer_first(self, decision: Decision, first: Committed) -> None:
-        """Answer with the receipt of the id's first run, rebuilt from the log."""
-        error = reused(decision.waiting.item, self.stream, first.name, first.fingerprint)
-        if error is not None:
-            answer_all(decision, Kind.ERROR, error)
-            return
-        last = first.appended
-        records = await self._log.read_stream(
-            self.stream, after=last.version - last.events, until=last.version, limit=last.events
-        )
-        events = [(record.type, record.type_version, record.data) for record in records]
-        answer_all(decision, Kind.RECEIPT, ReceiptData(last.version, last.shard, last.position, True, events))
+    async def _answer_first(self, decisions: list[Decision], found: dict[str, Committed]) -> None:
+        """Answer each with the receipt of its id's first run, rebuilt from the log."""
+        same: list[tuple[Decision, Appended]] = []
+        for decision in decisions:
+            item = decision.waiting.item
+            first = found[item.command_id]
+            error = reused(item, self.stream, first.name, first.fingerprint)
+            if error is None:
+                same.append((decision, first.appended))
+            else:
+                answer_all(decision, Kind.ERROR, error)
+        events = await self._read_versions([(last.version - last.events + 1, last.version) for _, last in same])
+        for decision, last in same:
+            own = [events[version] for version in range(last.version - last.events + 1, last.version + 1)]
+            answer_all(decision, Kind.RECEIPT, ReceiptData(last.version, last.shard, last.position, True, own))
+
+    async def _read_versions(self, ranges: list[tuple[int, int]]) -> dict[int, tuple[str, int, bytes]]:
+        """Encoded events by version; ranges that lie close together are read at once."""
+        events: dict[int, tuple[str, int, bytes]] = {}
+        for first, last in merged(ranges, gap=DUPLICATES_GAP):
+            after = first - 1
+            while after < last:
+                page = await self._log.read_stream(
+                    self.stream, after=after, until=last, limit=self._config.load_page_events
+                )
+                for record in page:
+                    events[record.version] = (record.type, record.type_version, record.data)
+                after = page[-1].version if page else last
+        return events
 
     def _decide_again(self, decisions: list[Decision], mailbox: deque[Waiting], conflict: ConcurrencyConflict) -> None:
         """Another writer appended: the commands run again on the new state, a bounded number of times."""
@@ -303,3 +316,14 @@ def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
         model.apply(state, model.events.decode(record.type, record.type_version, record.data))
     except UnknownEvent:
         raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None
+
+
+def merged(ranges: list[tuple[int, int]], *, gap: int) -> list[tuple[int, int]]:
+    """Inclusive ranges in order, those with at most `gap` between them as one."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if result and first - result[-1][1] <= gap + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result

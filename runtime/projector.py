@@ -203,7 +203,7 @@ class ProjectionRunner:
         async with self._stopping:
             if self._state == "stopped":
                 return
-            self._state, self._reason = "stopped", reason
+            self._state, self._reason = "recovering", reason  # queries wait until the good state is back
             log.error("view %s stopped at position %d of shard %d: %s", self._model.name, position, shard, reason)
             for task in self._tasks:
                 if task is not asyncio.current_task():
@@ -215,6 +215,7 @@ class ProjectionRunner:
                     await self._replay(number, upto[number])
             except EventRayError as error:
                 self._reason += f"\n(its last good state could not be restored: {error})"
+            self._state = "stopped"
             self._wake()
             for waiter in list(self._waiters):
                 self._end(waiter, Kind.ERROR, self._stopped_error())

@@ -150,5 +150,7 @@ class Balances(Projection):
         raise LookupError("a bug in a query")
 
 
-packed = App("tests", aggregates=[Account], projections=[Balances], placement={Account: Packed()})
-dedicated = App("tests", aggregates=[Account], projections=[Balances], placement={Account: Dedicated(max_active=4)})
+def make_app(name: str, placement: str) -> App:
+    """The app under a name of its own; `placement` is "dedicated" or anything else for packed."""
+    where = Dedicated(max_active=4) if placement == "dedicated" else Packed()
+    return App(name, aggregates=[Account], projections=[Balances], placement={Account: where})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import eventray
 from eventray import App, Runtime
+from tests.bank_app import make_app
 
 RAY_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
@@ -39,33 +41,48 @@ def ray_cluster() -> Iterator[Any]:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-@pytest.fixture(params=["local", "packed", "dedicated"])
+@pytest.fixture(scope="session", params=["local", "packed", "dedicated"])
 def placement(request: pytest.FixtureRequest) -> str:
     """Where instances live: in this process, in their shard's actor, or each in its own."""
+    if request.param != "local":
+        request.getfixturevalue("ray_cluster")
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def runtime(placement: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """One app that tests share, each with instances of its own (see `name`)."""
+    data = tmp_path_factory.mktemp("shared")
+    app = make_app(f"shared-{placement}", placement)
+    with eventray.run(app, data=data, shards=2, local=placement == "local") as runtime:
+        yield runtime
+
+
 @pytest.fixture
-def start(placement: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Starts the test app on the test's own data directory; ends it with the test."""
-    from tests.bank_app import dedicated, packed
+def name(request: pytest.FixtureRequest) -> str:
+    """An id that no other test uses."""
+    return f"{request.node.name}-{uuid.uuid4().hex[:8]}"
 
-    if placement != "local":
-        request.getfixturevalue("ray_cluster")
 
+@pytest.fixture
+def app(placement: str) -> App:
+    """An app of the test's own."""
+    return make_app(f"test-{uuid.uuid4().hex[:8]}", placement)
+
+
+@pytest.fixture
+def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts the test's own app on its own data directory, again and again; ends it with the test."""
     with ExitStack() as running:
 
-        def start_app(app: App | None = None, *, data: Path | None = None, **settings: Any) -> Runtime:
-            app = app or (dedicated if placement == "dedicated" else packed)
-            runtime = eventray.run(
-                app, data=data or tmp_path / "data", shards=2, local=placement == "local", **settings
-            )
-            return running.enter_context(runtime)
+        def start_app(**settings: Any) -> Runtime:
+            local = placement == "local"
+            return running.enter_context(eventray.run(app, data=tmp_path / "data", shards=2, local=local, **settings))
 
         yield start_app
 
 
 @pytest.fixture
-def runtime(start: Start) -> Runtime:
-    """The test app, serving."""
+def own_runtime(start: Start) -> Runtime:
+    """The test's own app, serving."""
     return start()

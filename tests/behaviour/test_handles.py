@@ -14,9 +14,9 @@ from eventray import CommandTimeout, Runtime
 from tests.bank_app import Account, Balances
 
 
-def test_only_commands_and_the_id_resolve_on_a_handle(runtime: Runtime) -> None:
-    alice: Any = runtime.get(Account, "alice")
-    assert alice.id == "alice"
+def test_only_commands_and_the_id_resolve_on_a_handle(runtime: Runtime, name: str) -> None:
+    alice: Any = runtime.get(Account, name)
+    assert alice.id == name
     with pytest.raises(AttributeError, match=r"runtime\.state"):
         _ = alice.balance
     with pytest.raises(AttributeError, match="commands only"):
@@ -28,8 +28,8 @@ def test_only_commands_and_the_id_resolve_on_a_handle(runtime: Runtime) -> None:
         _ = view.total
 
 
-def test_handles_compare_hash_and_pickle_by_stream(runtime: Runtime) -> None:
-    alice, again, bob = (runtime.get(Account, name) for name in ("alice", "alice", "bob"))
+def test_handles_compare_hash_and_pickle_by_stream(runtime: Runtime, name: str) -> None:
+    alice, again, bob = (runtime.get(Account, id) for id in (name, name, f"{name}-bob"))
     assert alice == again
     assert alice != bob
     assert len({alice, again, bob}) == 2
@@ -38,9 +38,11 @@ def test_handles_compare_hash_and_pickle_by_stream(runtime: Runtime) -> None:
     assert copy.deposit.remote(Decimal(1)).result().version == 1
 
 
-def test_result_stops_waiting_at_its_timeout_and_the_command_goes_on(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_result_that_is_not_waited_for_still_comes(
+    runtime: Runtime, name: str, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
-    response = runtime.get(Account, "slow").wait_for_file.remote(str(gate))
+    response = runtime.get(Account, name).wait_for_file.remote(str(gate))
     with pytest.raises(TimeoutError):
         response.result(timeout=0.01)
     gate.touch()
@@ -48,31 +50,31 @@ def test_result_stops_waiting_at_its_timeout_and_the_command_goes_on(runtime: Ru
     assert response.future().result().version == 1
 
 
-def test_a_slow_command_delays_only_its_own_instance(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_slow_command_delays_only_its_own_instance(runtime: Runtime, name: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    slow = runtime.get(Account, "slow").wait_for_file.remote(str(gate))
+    slow = runtime.get(Account, name).wait_for_file.remote(str(gate))
     for n in range(20):
-        runtime.get(Account, f"quick{n % 3}").deposit.remote(Decimal(1)).result()
+        runtime.get(Account, f"{name}-quick{n % 3}").deposit.remote(Decimal(1)).result()
     assert not slow.done()
     gate.touch()
     assert slow.result().version == 1
 
 
-def test_after_a_timeout_the_outcome_is_learned_by_sending_again(runtime: Runtime, tmp_path: Path) -> None:
+def test_after_a_timeout_the_outcome_is_learned_by_sending_again(runtime: Runtime, name: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    slow = runtime.get(Account, "slow").wait_for_file
+    slow = runtime.get(Account, name).wait_for_file
     with pytest.raises(CommandTimeout, match="again") as timed_out:
         slow.options(command_id="once", timeout=0.05).remote(str(gate)).result()
     assert timed_out.value.command_id == "once"
     gate.touch()
     receipt = slow.options(command_id="once").remote(str(gate)).result()
     assert receipt.version == 1
-    assert runtime.state(Account, "slow").result().version == 1
+    assert runtime.state(Account, name).result().version == 1
 
 
-async def test_cancelling_an_await_does_not_cancel_the_command(runtime: Runtime, tmp_path: Path) -> None:
+async def test_cancelling_an_await_does_not_cancel_the_command(runtime: Runtime, name: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    response = runtime.get(Account, "slow").wait_for_file.remote(str(gate))
+    response = runtime.get(Account, name).wait_for_file.remote(str(gate))
 
     async def wait() -> None:
         await response

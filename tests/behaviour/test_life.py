@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import eventray
-from eventray import App, AppEnded, StoreLocked, StoreMismatch
-from tests.bank_app import Account, Balances, packed
+from eventray import App, AppEnded, StoreLocked, StoreMismatch, StoreUnavailable
+from tests.bank_app import Account, Balances, make_app
 from tests.conftest import Start
 
 
@@ -32,26 +32,34 @@ def test_shutdown_answers_what_was_sent_and_refuses_what_comes_later(start: Star
         runtime.get(Account, "a0").deposit.remote(Decimal(1)).result()
 
 
-def test_calls_made_before_it_serves_wait_for_it(start: Start, tmp_path: Path, placement: str) -> None:
-    if placement == "dedicated":
-        start().shutdown().result()
-    runtime = eventray.run(packed, data=tmp_path / "early", local=True)
+def test_calls_made_before_it_serves_wait_for_it(app: App, tmp_path: Path, placement: str) -> None:
+    runtime = eventray.run(app, data=tmp_path, local=placement == "local")
     response = runtime.get(Account, "alice").deposit.remote(Decimal(1))
     assert response.result().version == 1
     runtime.shutdown().result()
 
 
-def test_another_number_of_shards_is_refused_naming_both(start: Start, tmp_path: Path, placement: str) -> None:
+def test_calls_to_an_app_that_cannot_start_fail_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a file"
+    path.write_text("not a directory")
+    runtime = eventray.run(make_app("test", "packed"), data=path, local=True)
+    with pytest.raises(StoreUnavailable, match="a file"):
+        runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+
+
+def test_another_number_of_shards_is_refused_naming_both(
+    start: Start, app: App, tmp_path: Path, placement: str
+) -> None:
     start().shutdown().result()
     with (
         pytest.raises(StoreMismatch, match="shards") as mismatch,
-        eventray.run(packed, data=tmp_path / "data", shards=3, local=placement == "local"),
+        eventray.run(app, data=tmp_path / "data", shards=3, local=placement == "local"),
     ):
         pass
     assert (mismatch.value.expected, mismatch.value.found) == (3, 2)
 
 
-def test_another_app_on_the_store_is_refused(start: Start, tmp_path: Path, placement: str) -> None:
+def test_another_app_on_the_store_is_refused(start: Start, app: App, tmp_path: Path, placement: str) -> None:
     start().shutdown().result()
     other = App("other", aggregates=[Account], projections=[Balances])
     with (
@@ -61,18 +69,18 @@ def test_another_app_on_the_store_is_refused(start: Start, tmp_path: Path, place
         pass
 
 
-def test_a_directory_in_use_is_refused_naming_the_holder(start: Start, tmp_path: Path) -> None:
+def test_a_directory_in_use_is_refused_naming_the_holder(start: Start, app: App, tmp_path: Path) -> None:
     start().get(Account, "alice").deposit.remote(Decimal(1)).result()
-    with pytest.raises(StoreLocked), eventray.run(packed, data=tmp_path / "data", local=True):
+    with pytest.raises(StoreLocked), eventray.run(app, data=tmp_path / "data", local=True):
         pass
 
 
-def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+def test_settings_that_cannot_be_are_refused_at_once(app: App, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shards"):
-        eventray.run(packed, data=tmp_path, shards=0, local=True)
+        eventray.run(app, data=tmp_path, shards=0, local=True)
     with pytest.raises(ValueError, match="unknown setting 'colour'"):
-        eventray.run(packed, data=tmp_path, local=True, colour="red")
+        eventray.run(app, data=tmp_path, local=True, colour="red")
     with pytest.raises(ValueError, match="durability"):
-        eventray.run(packed, data=tmp_path, local=True, durability="hope")
+        eventray.run(app, data=tmp_path, local=True, durability="hope")
     with pytest.raises(ValueError, match="query_timeout_s"):
-        eventray.run(packed, data=tmp_path, local=True, query_timeout_s=0)
+        eventray.run(app, data=tmp_path, local=True, query_timeout_s=0)

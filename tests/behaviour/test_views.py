@@ -12,43 +12,45 @@ from tests.bank_app import Account, Balances
 from tests.conftest import Start
 
 
-def test_a_query_after_a_receipt_sees_it(runtime: Runtime) -> None:
+def test_a_query_after_a_receipt_sees_it(runtime: Runtime, name: str) -> None:
     view = runtime.view(Balances)
     for n in range(1, 20):
-        receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
-        assert view.of.options(after=receipt).remote("alice").result() == n
+        receipt = runtime.get(Account, name).deposit.remote(Decimal(1)).result()
+        assert view.of.options(after=receipt).remote(name).result() == n
 
 
-def test_a_query_after_several_receipts_or_heads_sees_all(runtime: Runtime) -> None:
+def test_a_query_after_several_receipts_or_heads_sees_all(own_runtime: Runtime) -> None:
+    runtime = own_runtime
     receipts = [runtime.get(Account, f"a{n}").deposit.remote(Decimal(n + 1)).result() for n in range(4)]
     view = runtime.view(Balances)
     assert view.sum.options(after=receipts).remote().result() == 10
     assert view.sum.options(after=runtime.heads().result()).remote().result() == 10
 
 
-def test_a_view_that_cannot_catch_up_in_time_is_stale(runtime: Runtime) -> None:
-    receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+def test_a_view_that_cannot_catch_up_in_time_is_stale(runtime: Runtime, name: str) -> None:
+    receipt = runtime.get(Account, name).deposit.remote(Decimal(1)).result()
     beyond = {receipt.shard: receipt.position + 5}
     view = runtime.view(Balances)
-    assert view.of.options(after=receipt).remote("alice").result() == 1
+    assert view.of.options(after=receipt).remote(name).result() == 1
     with pytest.raises(StaleView) as stale:
-        view.of.options(after=beyond, timeout=0.05).remote("alice").result()
+        view.of.options(after=beyond, timeout=0.05).remote(name).result()
     assert stale.value.behind == {receipt.shard: 5}
-    assert view.of.options(after=beyond, timeout=0.05, stale="serve").remote("alice").result() == 1
+    assert view.of.options(after=beyond, timeout=0.05, stale="serve").remote(name).result() == 1
 
 
-def test_an_error_in_a_query_reaches_the_caller(runtime: Runtime) -> None:
+def test_an_error_in_a_query_reaches_the_caller(runtime: Runtime, name: str) -> None:
     with pytest.raises(CommandFailed, match="a bug in a query"):
         runtime.view(Balances).failing.remote().result()
 
 
-def test_arguments_of_a_query_are_checked(runtime: Runtime) -> None:
+def test_arguments_of_a_query_are_checked(runtime: Runtime, name: str) -> None:
     view: Any = runtime.view(Balances)
     with pytest.raises(EncodingError, match=r"Balances\.of"):
         view.of.remote(5)
 
 
-def test_an_event_that_cannot_be_applied_stops_the_view_on_its_last_good_state(runtime: Runtime) -> None:
+def test_an_event_that_cannot_be_applied_stops_the_view_on_its_last_good_state(own_runtime: Runtime) -> None:
+    runtime = own_runtime
     alice, view = runtime.get(Account, "alice"), runtime.view(Balances)
     good = alice.deposit.remote(Decimal(7)).result()
     bad = alice.poison.remote().result()

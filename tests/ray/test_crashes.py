@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 import eventray
-from eventray import App, Receipt, Runtime
-from tests.bank_app import Account, Balances, dedicated, packed
+from eventray import Receipt, Runtime
+from tests.bank_app import Account, Balances, make_app
 from tests.waiting import wait_until
 
+APP = "crashes"
 COMMANDS, INSTANCES = 3_000, 3
 
 
 @pytest.fixture(params=["packed", "dedicated"])
 def runtime(request: pytest.FixtureRequest, ray_cluster: Any, tmp_path: Path) -> Iterator[Runtime]:
-    app: App = dedicated if request.param == "dedicated" else packed
-    with eventray.run(app, data=tmp_path / "data", shards=2) as running:
+    with eventray.run(make_app(APP, request.param), data=tmp_path / "data", shards=2) as running:
         yield running
 
 
@@ -37,9 +37,7 @@ def pid_of_view(runtime: Runtime) -> int:
 def pid_of_directory(runtime: Runtime) -> int:
     from ray.util.state import list_actors
 
-    [actor] = list_actors(
-        filters=[("name", "=", "directory"), ("ray_namespace", "=", "tests"), ("state", "=", "ALIVE")]
-    )
+    [actor] = list_actors(filters=[("name", "=", "directory"), ("ray_namespace", "=", APP), ("state", "=", "ALIVE")])
     return int(actor.pid)
 
 

@@ -16,7 +16,7 @@ from ray.util.state import list_actors
 
 import eventray
 from eventray import StoreLocked, UnknownName
-from tests.bank_app import Account, Balances, dedicated
+from tests.bank_app import Account, Balances, make_app
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,8 +25,8 @@ DRIVER = """
 import sys
 from decimal import Decimal
 import eventray
-from tests.bank_app import Account, packed
-with eventray.run(packed, data=sys.argv[1], shards=2, detached={detached}) as runtime:
+from tests.bank_app import Account, make_app
+with eventray.run(make_app("tests", "packed"), data=sys.argv[1], shards=2, detached={detached}) as runtime:
     runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
     print("serving", flush=True)
     if not {detached}:
@@ -66,7 +66,7 @@ def driver(ray_cluster: Any, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_actors_are_named_as_the_domain_is_and_none_is_left(ray_cluster: Any, tmp_path: Path) -> None:
-    with eventray.run(dedicated, data=tmp_path / "data", shards=1) as runtime:
+    with eventray.run(make_app("tests", "dedicated"), data=tmp_path / "data", shards=1) as runtime:
         runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
         assert living() == {
             "directory": "Directory",
@@ -94,11 +94,9 @@ def test_an_app_ends_when_its_driver_is_killed(driver: subprocess.Popen[str], tm
 
 
 def test_an_app_that_runs_is_not_started_twice(driver: subprocess.Popen[str], tmp_path: Path) -> None:
-    from tests.bank_app import packed
-
     with (
         pytest.raises(StoreLocked, match=r"eventray\.connect\('tests'\)"),
-        eventray.run(packed, data=tmp_path / "data"),
+        eventray.run(make_app("tests", "packed"), data=tmp_path / "data"),
     ):
         pass
 

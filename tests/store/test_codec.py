@@ -147,7 +147,7 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(bad: Event, where: 
         (tuple[int, str], [1, "a"]),
         (tuple[int, ...], Pair(1)),
         (Point, Deposited(Decimal(1))),
-        (list[Any] if False else list[str], [lambda: None]),
+        (list[str], [lambda: None]),
     ],
 )
 def test_a_value_of_another_type_is_refused(annotation: Any, bad: object) -> None:
@@ -272,10 +272,10 @@ def test_a_recursive_value_comes_back_and_too_deep_or_endless_ones_are_refused()
         codec.encode(endless)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93", msgpack.packb({}), msgpack.packb({"amount": 1.5j.real})])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x93", *map(msgpack.packb, ({}, {"amount": "x"}, {"amount": []}, [1], None))]
+)
 def test_bytes_that_hold_no_value_are_a_decoding_error(data: bytes) -> None:
-    if data == msgpack.packb({"amount": 0.0}):
-        data = msgpack.packb({"amount": "x"})
     with pytest.raises(DecodingError) as caught:
         Codec(Deposited, "Deposited").decode(data)
     assert caught.value.where == "Deposited"

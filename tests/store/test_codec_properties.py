@@ -16,7 +16,7 @@ CODECS: dict[int, Codec[Any]] = {i: Codec(kind, "value") for i, (kind, _) in enu
 CANONICAL: dict[int, Codec[Any]] = {i: Codec(kind, "value", canonical=True) for i, (kind, _) in enumerate(ANNOTATED)}
 CHOSEN = st.sampled_from(range(len(ANNOTATED))).flatmap(lambda i: st.tuples(st.just(i), ANNOTATED[i][1]))
 
-MANY = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @MANY
