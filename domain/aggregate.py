@@ -20,7 +20,8 @@ class Aggregate:
     """A consistency boundary. The annotated attributes with defaults are its state; `apply` alone changes them.
 
     Class keywords: `name=` is the stored name (else the class name); `snapshot_every=` saves the state every so many
-    events; raise `state_version=` when the meaning of the state changes, so that older snapshots are not used.
+    events (else as in the base class); raise `state_version=` when the meaning of the state changes, so that older
+    snapshots are not used.
 
     Attributes:
         id: of the instance; set by the engine.
@@ -43,7 +44,7 @@ class Aggregate:
         if snapshot_every is not None and (type(snapshot_every) is not int or snapshot_every < 1):
             raise ValueError(f"{cls.__name__}: snapshot_every={snapshot_every!r} must be a number of events, or None")
         cls.__aggregate_name__ = cls.__name__ if name is None else name
-        cls.__snapshot_every__ = snapshot_every
+        cls.__snapshot_every__ = snapshot_every or getattr(cls, "__snapshot_every__", None)
         cls.__state_version__ = state_version
         make_dataclass(cls, defining_frame(), frozen=False, kw_only=True)
 

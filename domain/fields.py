@@ -78,14 +78,3 @@ def check_stored_name(cls: type[Any], name: object, version: object) -> None:
         raise ValueError(f"{cls.__name__}: name={name!r} must be 1 to 200 printable characters")
     if type(version) is not int or not 0 < version < 2**31:
         raise ValueError(f"{cls.__name__}: version={version!r} must be 1, 2, 3, ...")
-
-
-def mend_fields(cls: type[Any]) -> None:
-    """Give a dataclass that was rebuilt in another process its sentinels back.
-
-    `dataclasses` tells "no default" by one object's identity, which does not survive a class that is pickled by value.
-    """
-    for entry in cls.__dict__.get("__dataclass_fields__", {}).values():
-        for name in ("default", "default_factory"):
-            if type(getattr(entry, name)) is type(dataclasses.MISSING):
-                setattr(entry, name, dataclasses.MISSING)

@@ -27,8 +27,8 @@ V = TypeVar("V", bound=Projection)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Happened = Event | tuple[Event, str | Meta | Mapping[str, Any]]
-"""An event of a view's log: alone, with an id or stream, with keywords of its Meta, or with its Meta."""
+Happened = Event | tuple[Event, object]
+"""An event of a view's log: alone, with an id or stream (str), with keywords of its Meta (a mapping), or its Meta."""
 
 
 def _as_is(event: Event) -> Event:
@@ -204,11 +204,13 @@ def _apply(instance: Any, event: Event, meta: Meta | None = None) -> None:
         instance.version += 1
 
 
-def _meta(place: str | Meta | Mapping[str, Any], position: int, versions: dict[str, int]) -> Meta:
+def _meta(place: object, position: int, versions: dict[str, int]) -> Meta:
     if isinstance(place, Meta):
         return place
     if isinstance(place, str):
         place = {"stream": place if "/" in place else f"Test/{place}"}
+    if not isinstance(place, Mapping):
+        raise TypeError(f"{place!r} beside an event: give an id, a stream, a mapping of Meta's keywords, or a Meta")
     known = Meta(**{"aggregate": "Test", "id": "test", **place})
     versions[known.stream] = versions.get(known.stream, 0) + 1
     return Meta(**{"aggregate": "Test", "id": "test", "version": versions[known.stream], "position": position, **place})

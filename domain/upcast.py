@@ -18,6 +18,7 @@ def upcast(event: type[Event], *, from_version: int) -> Callable[[F], F]:
 
     The function gets and returns a dict by field name. Values are as stored: Decimal, UUID, date, time and timedelta
     as text, an Enum as its value, tuples and sets as lists, datetimes in UTC. It must not depend on anything else.
+    Register before the App is built.
 
         @upcast(Deposited, from_version=1)
         def add_currency(fields: dict[str, Any]) -> dict[str, Any]:

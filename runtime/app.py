@@ -9,6 +9,7 @@ from typing import Any
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.annotated import resolve
+from eventray.domain.hints import resolve_class
 from eventray.domain.messages import Event
 from eventray.domain.projection import Projection
 from eventray.runtime.model import (
@@ -60,6 +61,8 @@ class App:
         for cls in (*aggregate_classes, *projection_classes):
             resolve(cls, frame)
         events = _all_events((*aggregate_classes, *projection_classes))
+        for event in events:
+            resolve_class(event, frame)
         self.events = EventSet(events)
         self.aggregates: dict[str, AggregateModel] = {}
         for aggregate in aggregate_classes:

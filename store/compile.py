@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 import msgspec
 
 from eventray.domain.errors import EncodingError
-from eventray.domain.fields import mend_fields
 from eventray.domain.hints import resolve_class
 from eventray.store.fit import DataclassNode, DictNode, EnumNode, Fixed, Items, LiteralNode, Node, Scalar, UnionNode
 from eventray.store.scalars import PLAIN, enum_values_problem
@@ -79,7 +78,6 @@ class Compiler:
         if known is not None:
             self.recursive = self.recursive or kind in self._open
             return known
-        mend_fields(kind)
         resolve_class(kind)
         node = self._dataclasses[kind] = DataclassNode(kind)
         self._open.append(kind)

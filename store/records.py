@@ -186,3 +186,6 @@ class DuplicateCommands(Exception):  # noqa: N818 - control flow between the sto
     def __init__(self, found: Mapping[str, Committed]) -> None:
         super().__init__(f"{len(found)} command ids are committed already: nothing of this batch was stored")
         self.found = dict(found)
+
+    def __reduce__(self) -> tuple[type[DuplicateCommands], tuple[dict[str, Committed]]]:
+        return DuplicateCommands, (self.found,)

@@ -81,7 +81,8 @@ class Amount(Decimal):
 
 
 def test_a_dataclass_is_a_map_by_field_name() -> None:
-    data = Codec(Deposited, "Deposited").encode(Deposited(Decimal("5.00")))
+    codec: Codec[Deposited] = Codec(Deposited, "Deposited")
+    data = codec.encode(Deposited(Decimal("5.00")))
     assert msgpack.unpackb(data) == {"amount": "5.00", "note": ""}
 
 
@@ -107,8 +108,9 @@ def test_unknown_fields_are_ignored_and_missing_ones_take_their_default() -> Non
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_its_place(bad: Event, where: str, reason: str) -> None:
+    codec: Codec[Event] = Codec(type(bad), type(bad).__name__)
     with pytest.raises(EncodingError) as caught:
-        Codec(type(bad), type(bad).__name__).encode(bad)
+        codec.encode(bad)
     assert caught.value.where == where
     assert reason in caught.value.reason
 
@@ -151,8 +153,9 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(bad: Event, where: 
     ],
 )
 def test_a_value_of_another_type_is_refused(annotation: Any, bad: object) -> None:
+    codec: Codec[object] = Codec(annotation, "it")
     with pytest.raises(EncodingError) as caught:
-        Codec(annotation, "it").encode(bad)
+        codec.encode(bad)
     assert caught.value.where.startswith("it")
 
 

@@ -86,6 +86,7 @@ TREES = st.recursive(
 
 
 def _containers(inner: tuple[Any, st.SearchStrategy[Any]]) -> list[tuple[Any, st.SearchStrategy[Any]]]:
+    kind: Any
     kind, values = inner
     return [
         (list[kind], st.lists(values, max_size=4)),
@@ -96,6 +97,7 @@ def _containers(inner: tuple[Any, st.SearchStrategy[Any]]) -> list[tuple[Any, st
 
 
 def _keyed(inner: tuple[Any, st.SearchStrategy[Any]]) -> list[tuple[Any, st.SearchStrategy[Any]]]:
+    kind: Any
     kind, values = inner
     return [
         (set[kind], st.sets(values, max_size=4)),

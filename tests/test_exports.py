@@ -1,0 +1,46 @@
+"""The public names, pinned: adding or removing one is a decision."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import eventray
+import eventray.testing
+from eventray.domain import errors
+
+NAMES = [
+    *("Aggregate", "App", "Command", "CommandOptions", "Dedicated", "Event", "Meta", "Packed", "Projection"),
+    *("Receipt", "Response", "Runtime", "command", "connect", "query", "run", "upcast"),
+    *("AppEnded", "CommandFailed", "CommandIdReused", "CommandPoisoned", "CommandTimeout", "ConcurrencyConflict"),
+    *("EncodingError", "EventRayError", "EventTooLarge", "ImpureCommand", "InvalidId", "Overloaded"),
+    *("ProjectionStopped", "RayUnavailable", "Rejected", "ShardFenced", "ShardUnavailable", "StaleView"),
+    *("StoreCorrupted", "StoreFull", "StoreLocked", "StoreMismatch", "StoreUnavailable", "UnknownEvent"),
+    "UnknownName",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(eventray.__all__) == sorted(NAMES)
+    assert eventray.testing.__all__ == ["given"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_resolves_and_is_listed(name: str) -> None:
+    assert getattr(eventray, name) is not None
+    assert name in dir(eventray)
+
+
+def test_every_error_but_the_internal_one_is_public() -> None:
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.EventRayError)
+    }
+    assert defined - set(eventray.__all__) == {"ActivationSuperseded"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Acount'"):
+        eventray.Acount  # noqa: B018
