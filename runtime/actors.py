@@ -13,21 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from eventray.runtime.app import App
 from ray import cloudpickle
 
-from eventray.domain.errors import EventRayError, ShardUnavailable
+from eventray.domain.errors import ShardUnavailable
+from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.link import TargetLost
 from eventray.runtime.projector import ProjectionRunner
-from eventray.runtime.remote import RemoteCheckpoints, RemoteShard, answered, call, dump_error
+from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
 from eventray.store.shard import Shard as ShardStore
-
-PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,7 @@ class Shard(Shell):
 
     async def _start(self) -> Inbox:
         plan, config = self._plan, self._plan.config
-        identity = await _patiently(self._directory.shard_identity, self._index)
+        identity = await call_patiently(self._directory.shard_identity, self._index)
         self._store = await ShardStore.open(
             Path(plan.directory),
             self._index,
@@ -133,7 +130,7 @@ class Shard(Shell):
             create=not identity["created"],
         )
         if not identity["created"]:
-            await _patiently(self._directory.shard_created, self._index, _node_id())
+            await call_patiently(self._directory.shard_created, self._index, _node_id())
         self._host = PackedHost(plan.load_app(), self._store, config)
         return Inbox(self._store.epoch, self._host.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
 
@@ -272,15 +269,3 @@ def named(shell: type[Shell], name: str) -> type[Shell]:
 
 def _node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
-
-
-async def _patiently(method: Any, *args: Any) -> Any:
-    """Call the Directory, which may be on its way back."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await call(method, *args)
-        except TargetLost as error:
-            if time.monotonic() > deadline:
-                raise EventRayError(f"the directory cannot be reached: {error}") from None
-            await asyncio.sleep(0.1)

@@ -25,6 +25,7 @@ pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between p
 
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
+PATIENCE_S = 30.0  # an actor that crashed is back within a second or two
 
 
 def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[bool, Any]]]:
@@ -54,6 +55,25 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     if good:
         return value
     raise load_error(value)
+
+
+async def call_patiently(method: Any, *args: Any, patience_s: float = PATIENCE_S, **kwargs: Any) -> Any:
+    """Call a method that may safely run twice, again and again while its actor is out of reach.
+
+    Raises:
+        TargetLost: it was so for `patience_s`.
+        EventRayError, DuplicateCommands, ValueError: what the method raised.
+    """
+    deadline = time.monotonic() + patience_s
+    delay = RETRY_FIRST_S
+    while True:
+        try:
+            return await call(method, *args, **kwargs)
+        except TargetLost:
+            if time.monotonic() + delay > deadline:
+                raise
+        await asyncio.sleep(delay)
+        delay = min(RETRY_MOST_S, delay * 2)
 
 
 def dump_error(error: BaseException) -> bytes:
@@ -148,16 +168,10 @@ class RemoteShard:
         return int(await self._call("version_at", stream, recorded_at_us))
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        deadline = time.monotonic() + self._patience_s
-        delay = RETRY_FIRST_S
-        while True:
-            try:
-                return await call(self.actor.call, method, *args, **kwargs)
-            except TargetLost as error:
-                if time.monotonic() + delay > deadline:
-                    raise ShardUnavailable(self.index, str(error)) from None
-            await asyncio.sleep(delay)
-            delay = min(RETRY_MOST_S, delay * 2)
+        try:
+            return await call_patiently(self.actor.call, method, *args, patience_s=self._patience_s, **kwargs)
+        except TargetLost as error:
+            raise ShardUnavailable(self.index, str(error)) from None
 
 
 class RemoteCheckpoints:
@@ -177,13 +191,8 @@ class RemoteCheckpoints:
         await self._call(self._directory.save_checkpoint, name, dict(positions), data, generation, fingerprint)
 
     async def _call(self, method: Any, *args: Any) -> Any:
-        delay = RETRY_FIRST_S
-        while True:  # the Directory comes back, or this view ends with its app
-            try:
-                return await call(method, *args)
-            except TargetLost:
-                await asyncio.sleep(delay)
-                delay = min(RETRY_MOST_S, delay * 2)
+        # the Directory comes back, or this view ends with its app
+        return await call_patiently(method, *args, patience_s=float("inf"))
 
 
 def find_actor(name: str, namespace: str) -> Any | None:

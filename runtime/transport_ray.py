@@ -22,7 +22,7 @@ from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_opti
 from eventray.runtime.link import Channel, TargetLost
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
-from eventray.runtime.remote import ActorChannel, RemoteShard, call, find_actor, pickled
+from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, pickled
 from eventray.runtime.status import Status
 from eventray.runtime.transport import ShardPort, activation_target, shard_target
 
@@ -87,7 +87,7 @@ class RayTransport:
             if self._directory is None:
                 raise UnknownName("app", self._name, await asyncio.to_thread(_running_apps))
         try:
-            self._started = await call(self._directory.start)
+            self._started = await call_patiently(self._directory.start)
         except TargetLost as error:
             raise UnknownName("app", self._name, ()) from error
         except EventRayError:
@@ -174,7 +174,7 @@ class RayTransport:
     async def status(self) -> Status:
         """How the app stands, as the Directory sees it."""
 
-        status = await call(self._directory.status)
+        status = await call_patiently(self._directory.status)
         assert isinstance(status, Status)
         return status
 
@@ -192,7 +192,7 @@ class RayTransport:
         self._ended = True
 
         with contextlib.suppress(TargetLost):
-            await call(self._directory.shutdown)
+            await call_patiently(self._directory.shutdown)
         kill(self._directory)
         if self._lease is not None:
             self._lease.cancel()

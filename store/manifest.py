@@ -8,7 +8,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -48,7 +48,6 @@ class Manifest:
     entries: list[ShardEntry]
     format: int = FORMAT
     hash: str = HASH
-    fresh: bool = field(default=False, compare=False)
 
     @property
     def shards(self) -> int:
@@ -83,7 +82,7 @@ class Manifest:
             raise StoreCorrupted(str(directory / "store.json"), f"it is gone, but {left.name} is there")
         buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
         entries = [ShardEntry() for _ in range(shards)]
-        manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries, fresh=True)
+        manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries)
         manifest._save()
         return manifest
 

@@ -158,9 +158,7 @@ class Shard:
         return []
 
     def _is_current(self, stream: str, token: int) -> bool:
-        if token and token >> 32 != self.epoch:
-            return False
-        return self._tokens.get(stream, 0) == token
+        return self._tokens.get(stream, 0) == token  # a token of an earlier epoch is in there no more
 
     def _next_token(self, stream: str) -> int:
         self._tokens_given += 1

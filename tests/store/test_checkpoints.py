@@ -65,13 +65,13 @@ async def test_a_shard_behind_a_checkpoint_is_not_served(reopen: Reopen, tmp_pat
 async def test_views_of_another_store_are_refused(tmp_path: Path) -> None:
     await (await CheckpointStore.open(tmp_path, run="r", store_id="one")).close()
     with pytest.raises(StoreMismatch):
-        await CheckpointStore.open(tmp_path, run="r", store_id="two")
+        await (await CheckpointStore.open(tmp_path, run="r", store_id="two")).close()
 
 
 async def test_views_have_one_holder(tmp_path: Path) -> None:
     views = await CheckpointStore.open(tmp_path, run="r")
     with pytest.raises(StoreLocked):
-        await CheckpointStore.open(tmp_path, run="other")
+        await (await CheckpointStore.open(tmp_path, run="other")).close()
     await views.close()
     with pytest.raises(StoreUnavailable):
         await views.load("Balances")
@@ -80,7 +80,7 @@ async def test_views_have_one_holder(tmp_path: Path) -> None:
 async def test_views_that_are_no_database_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / VIEWS).write_bytes(b"not a database" * 100)
     with pytest.raises(StoreCorrupted):
-        await CheckpointStore.open(tmp_path, run="r")
+        await (await CheckpointStore.open(tmp_path, run="r")).close()
     assert (tmp_path / VIEWS).read_bytes().startswith(b"not a database")
 
 

@@ -128,7 +128,8 @@ async def test_an_older_copy_of_a_shard_is_not_served(tmp_path: Path) -> None:
         await shard.append_batch(ALICE, [NewCommand(None, deposits(5))])
     shutil.copy(tmp_path / "copy", tmp_path / FILE)
     with pytest.raises(StoreCorrupted) as caught:
-        await one_shard(tmp_path, create=False).__aenter__()
+        async with one_shard(tmp_path, create=False):
+            pass
     assert "position 5" in caught.value.reason
     assert "position 6" in caught.value.reason
     (tmp_path / "shard-0000.head").unlink()  # a person accepts the loss
@@ -143,7 +144,8 @@ async def test_another_history_of_the_same_length_is_not_served(tmp_path: Path) 
             await shard.append_batch(ALICE, [NewCommand(None, deposits(amount))])
     shutil.copy(tmp_path / "other" / FILE, tmp_path / "one" / FILE)
     with pytest.raises(StoreCorrupted) as caught:
-        await one_shard(tmp_path / "one", create=False).__aenter__()
+        async with one_shard(tmp_path / "one", create=False):
+            pass
     assert "history" in caught.value.reason
 
 
@@ -154,7 +156,8 @@ async def test_a_wal_that_is_lost_is_noticed(tmp_path: Path) -> None:
         for name in (FILE, "shard-0000.head"):  # as a copy of a live store without its WAL has it
             shutil.copy(tmp_path / name, tmp_path / "lost" / name)
     with pytest.raises(StoreCorrupted):
-        await one_shard(tmp_path / "lost", create=False).__aenter__()
+        async with one_shard(tmp_path / "lost", create=False):
+            pass
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"x" * 64])
@@ -176,7 +179,8 @@ async def test_commits_that_were_never_synced_may_be_gone_after_a_power_cut(
         await shard.append_batch(ALICE, [NewCommand(None, deposits(2))])
     shutil.copy(tmp_path / "copy", tmp_path / FILE)
     with pytest.raises(StoreCorrupted):
-        await one_shard(tmp_path, create=False, durability="os").__aenter__()
+        async with one_shard(tmp_path, create=False, durability="os"):
+            pass
     monkeypatch.undo()
     async with one_shard(tmp_path, create=False, durability="os") as shard:
         assert shard.head == 1
@@ -186,7 +190,7 @@ async def test_a_shard_whose_file_is_gone_is_never_made_again(tmp_path: Path) ->
     await (await EventStore.open(tmp_path, app="bank", shards=2)).close()
     (tmp_path / "shard-0001.db").unlink()
     with pytest.raises(ShardUnavailable) as caught:
-        await EventStore.open(tmp_path, app="bank")
+        await (await EventStore.open(tmp_path, app="bank")).close()
     assert caught.value.shard == 1
     assert str(tmp_path) in caught.value.reason
     assert not (tmp_path / "shard-0001.db").exists()
@@ -196,7 +200,7 @@ async def test_a_shard_of_length_0_is_refused(tmp_path: Path) -> None:
     await (await EventStore.open(tmp_path, app="bank", shards=1)).close()
     (tmp_path / FILE).write_bytes(b"")
     with pytest.raises(StoreCorrupted):
-        await EventStore.open(tmp_path, app="bank")
+        await (await EventStore.open(tmp_path, app="bank")).close()
     assert (tmp_path / FILE).stat().st_size == 0
 
 
@@ -207,7 +211,7 @@ async def test_swapped_shards_are_refused(tmp_path: Path) -> None:
     second.rename(first)
     (tmp_path / "held").rename(second)
     with pytest.raises(StoreMismatch) as caught:
-        await EventStore.open(tmp_path, app="bank")
+        await (await EventStore.open(tmp_path, app="bank")).close()
     assert (caught.value.what, caught.value.expected, caught.value.found) == ("shard", 0, 1)
 
 
@@ -215,7 +219,8 @@ async def test_swapped_shards_are_refused(tmp_path: Path) -> None:
 async def test_a_shard_of_another_store_or_generation_is_refused(tmp_path: Path, key: str, value: object) -> None:
     await filled(tmp_path)
     with pytest.raises(StoreMismatch) as caught:
-        await one_shard(tmp_path, create=False, **{key: value}).__aenter__()
+        async with one_shard(tmp_path, create=False, **{key: value}):
+            pass
     assert caught.value.what == key
 
 
@@ -223,7 +228,8 @@ async def test_a_shard_of_another_store_or_generation_is_refused(tmp_path: Path,
 async def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, create: bool) -> None:
     (tmp_path / FILE).write_bytes(b"not a database" * 1000)
     with pytest.raises(StoreCorrupted):
-        await one_shard(tmp_path, create=create).__aenter__()
+        async with one_shard(tmp_path, create=create):
+            pass
     assert (tmp_path / FILE).read_bytes() == b"not a database" * 1000
 
 

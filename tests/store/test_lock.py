@@ -53,7 +53,7 @@ def holder(tmp_path: Path) -> Iterator[Child]:
 
 async def test_another_run_is_refused_and_told_who_holds_the_store(holder: Child, tmp_path: Path) -> None:
     with pytest.raises(StoreLocked) as caught:
-        await EventStore.open(tmp_path / "data", app="bank", run="run-2")
+        await (await EventStore.open(tmp_path / "data", app="bank", run="run-2")).close()
     assert "run-1" in caught.value.holder
     assert str(holder.process.pid) in caught.value.holder
     assert holder.process.poll() is None
@@ -78,7 +78,7 @@ async def test_a_leftover_of_the_same_run_is_killed(holder: Child, tmp_path: Pat
 async def test_the_same_process_is_never_killed_but_refused(tmp_path: Path) -> None:
     async with await EventStore.open(tmp_path, app="bank", run="run-1") as store:
         with pytest.raises(StoreLocked):
-            await EventStore.open(tmp_path, app="bank", run="run-1")
+            await (await EventStore.open(tmp_path, app="bank", run="run-1")).close()
         await store.append("Account/alice", deposits(1))
 
 

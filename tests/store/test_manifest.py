@@ -57,7 +57,7 @@ async def test_another_store_than_asked_for_is_refused_untouched(
     await (await EventStore.open(tmp_path, app="bank", shards=2)).close()
     before = contents(tmp_path)
     with pytest.raises(StoreMismatch) as caught:
-        await EventStore.open(tmp_path, **options)
+        await (await EventStore.open(tmp_path, **options)).close()
     assert (caught.value.what, caught.value.expected, caught.value.found) == (what, expected, found)
     assert contents(tmp_path) == before
 
@@ -95,7 +95,7 @@ async def test_a_manifest_that_is_gone_is_not_made_again_over_shards(tmp_path: P
     await (await EventStore.open(tmp_path, app="bank", shards=1)).close()
     (tmp_path / "store.json").unlink()
     with pytest.raises(StoreCorrupted):
-        await EventStore.open(tmp_path, app="bank", shards=1)
+        await (await EventStore.open(tmp_path, app="bank", shards=1)).close()
     assert not (tmp_path / "store.json").exists()
 
 
@@ -133,7 +133,7 @@ async def test_a_shard_whose_creation_was_cut_off_is_made(tmp_path: Path) -> Non
 async def test_a_path_that_cannot_be_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable) as caught:
-        await EventStore.open(tmp_path / "file" / "data", app="bank")
+        await (await EventStore.open(tmp_path / "file" / "data", app="bank")).close()
     assert caught.value.path.startswith(str(tmp_path))
 
 
