@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import inspect
 from collections.abc import Callable
@@ -74,7 +73,7 @@ def _field(parameter: inspect.Parameter, where: str) -> tuple[str, Any, Any]:
     keywords: dict[str, Any] = {"kw_only": parameter.kind is parameter.KEYWORD_ONLY}
     default = parameter.default
     if default is not parameter.empty and type(default).__hash__ is None:
-        keywords["default_factory"] = lambda: copy.deepcopy(default)
+        keywords["default_factory"] = lambda: default  # only ever encoded, so it need not be a fresh one
     elif default is not parameter.empty:
         keywords["default"] = default
     return parameter.name, parameter.annotation, dataclasses.field(**keywords)

@@ -36,7 +36,7 @@ class Codec(Generic[T]):
     Unknown fields of a stored dataclass are ignored and missing ones take their defaults, so fields may be added.
 
     Args:
-        annotation: a type, as written in a class (see the README for the list).
+        annotation: a type, as written in a class; a refusal lists what can be stored.
         where: what errors call it, as in "Deposited" or "Account.deposit.amount".
         canonical: equal values give equal bytes: sets and the keys of dicts are sorted.
 

@@ -126,8 +126,8 @@ def _time(value: Any, where: str) -> time:
 
 
 def is_aware(value: datetime) -> bool:
-    """Whether a datetime has an offset, and surely an instant within the years that UTC has."""
-    return value.utcoffset() is not None and 1 < value.year < 9999
+    """Whether a datetime has an offset. (One outside of UTC's years raises when it is packed.)"""
+    return value.utcoffset() is not None
 
 
 PLAIN: dict[type, Callable[[Any, str], Any]] = {

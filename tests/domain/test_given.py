@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from eventray import Aggregate, EncodingError, Event, ImpureCommand, Meta, Rejected, command
+from eventray import Aggregate, EncodingError, Event, ImpureCommand, Meta, Projection, Rejected, command
 from eventray.testing import given
 from tests.domain.bank import Account, Balances, Deposited, Opened
 
@@ -76,6 +76,19 @@ def test_a_view_sees_events_with_their_meta() -> None:
 def test_a_view_may_be_given_whole_metas() -> None:
     meta = Meta(aggregate="Account", id="zoe", version=4, recorded_at=datetime(2026, 1, 1, tzinfo=UTC))
     given(Balances, [(Deposited(Decimal(1)), meta)]).then_state(total={"zoe": Decimal(1)})
+
+
+def test_a_view_s_events_are_numbered_in_their_stream_and_in_the_log() -> None:
+    class Numbers(Projection):
+        seen: list[tuple[str, int, int]] = []
+
+        def apply(self, event: Opened, meta: Meta) -> None:
+            self.seen.append((meta.id, meta.version, meta.position))
+
+    log = [(Opened("x"), "a"), (Opened("x"), "b"), (Opened("x"), "a"), (Opened("x"), {"id": "b", "version": 9})]
+    given(Numbers, log).then_state(seen=[("a", 1, 1), ("b", 1, 2), ("a", 2, 3), ("b", 9, 4)])
+    with pytest.raises(TypeError, match="beside an event"):
+        given(Numbers, [(Opened("x"), 5)])
 
 
 def test_events_that_a_class_does_not_apply_only_count() -> None:

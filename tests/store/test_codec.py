@@ -131,6 +131,7 @@ def test_a_value_that_does_not_fit_is_refused_with_its_place(bad: Event, where: 
         (datetime, datetime(2026, 1, 1)),
         (datetime, date(2026, 1, 1)),
         (datetime, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))),
+        (datetime, datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))),
         (date, datetime(2026, 1, 1, tzinfo=UTC)),
         (time, time(1, tzinfo=ZoneInfo("Europe/Berlin"))),
         (time, time(1, tzinfo=timezone(timedelta(seconds=30)))),
@@ -299,12 +300,29 @@ def test_canonical_bytes_do_not_depend_on_order() -> None:
         assert codec.decode(codec.encode(one)) == one
 
 
+class Loose(str):
+    """A key that is no other key's equal, until it is stored as plain text."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_two_keys_that_would_become_one_are_refused() -> None:
+    codec: Codec[dict[str, int]] = Codec(dict[str, int], "it")
+    with pytest.raises(EncodingError, match="two of its keys become one"):
+        codec.encode({Loose("a"): 1, Loose("a"): 2})
+
+
 def test_canonical_bytes_are_equal_in_every_process() -> None:
     """The order of a set of strings changes with each process's hash seed; the bytes must not."""
     code = (
         "from eventray.store.codec import Codec\n"
         "print(Codec(dict[str, set[str | None]], 'it', canonical=True)"
-        ".encode({k: {None, *'abcdefgh'} for k in 'xy'}).hex())"
+        ".encode({k: {None, *'abcdefgh'} for k in 'xy'}).hex())\n"
+        "print(Codec(set[frozenset[str]], 'it', canonical=True)"
+        ".encode({frozenset(k) for k in ('ab', 'cd', 'ef', 'gh', 'ij', 'kl')}).hex())"
     )
     runs = {
         subprocess.run(
