@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from eventray.domain.aggregate import Aggregate
@@ -75,19 +75,22 @@ class Activation:
 
     Args:
         take_over: it has its own process (Dedicated): loading fences any other activation of the instance.
+        schedule: called when there is work and none was under way; runs it by `run`, or by `begin` and `settle`.
     """
 
     __slots__ = (
+        "_busy",
         "_config",
         "_decider",
+        "_drained",
         "_log",
         "_mailbox",
         "_model",
         "_position",
+        "_schedule",
         "_snapshot_version",
         "_state",
         "_take_over",
-        "_task",
         "_token",
         "stream",
         "superseded",
@@ -95,19 +98,29 @@ class Activation:
     )
 
     def __init__(
-        self, model: AggregateModel, decider: Decider, stream: str, shard: StreamLog, config: Config, *, take_over: bool
+        self,
+        model: AggregateModel,
+        decider: Decider,
+        stream: str,
+        shard: StreamLog,
+        config: Config,
+        *,
+        take_over: bool,
+        schedule: Callable[[Activation], object],
     ) -> None:
         self._model = model
         self._decider = decider
         self._log = shard
         self._config = config
         self._take_over = take_over
+        self._schedule = schedule
         self._token: int | None = None
         self._state: Aggregate | None = None
         self._position = 0
         self._snapshot_version = 0
         self._mailbox: deque[Waiting] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._busy = False
+        self._drained: asyncio.Future[None] | None = None
         self.superseded = False
         self.stream = stream
         self.used_at = time.monotonic()
@@ -115,7 +128,7 @@ class Activation:
     @property
     def idle(self) -> bool:
         """No command waits or runs."""
-        return self._task is None
+        return not self._busy
 
     @property
     def pending(self) -> int:
@@ -127,24 +140,63 @@ class Activation:
         if self._mailbox is None:
             self._mailbox = deque()
         self._mailbox.append(Waiting(item, answer))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(self._mailbox))
+        if not self._busy:
+            self._busy = True
+            self._schedule(self)
 
     async def drain(self) -> None:
         """Wait until every command taken so far is answered."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while self._busy:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._drained])
 
-    # run
+    def _rest(self) -> None:
+        """Nothing waits and nothing runs."""
+        self.used_at = time.monotonic()
+        self._busy = False
+        self._mailbox = None
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
 
-    async def _run(self, mailbox: deque[Waiting]) -> None:
-        done = Round(0)
+    # run together with others: one task for all activations that have work
+
+    def begin(self) -> Round | None:
+        """Decide what waits, if nothing has to be awaited for that; else None: it has to `run`."""
+        if self._state is None or not self._mailbox or self._decider.blocks(self._mailbox[0]):
+            return None
+        return self._decider.decide(self._state, self._mailbox)
+
+    def settle(self, done: Round, appended: asyncio.Future[BatchResult]) -> Coroutine[Any, Any, None] | None:
+        """Answer a round whose append is done; gives what remains to be awaited, if anything does."""
+        if appended.cancelled() or appended.exception() or appended.result().found or done.spoiled or self._is_due():
+            return self.run(done, appended)
+        self._answer(done, appended.result())
+        if self._mailbox:
+            self._schedule(self)
+        else:
+            self._rest()
+        return None
+
+    # run alone
+
+    async def run(self, done: Round | None = None, appended: Awaitable[BatchResult] | None = None) -> None:
+        """Work until nothing waits; begins with a round that is under way, if there is one."""
+        mailbox = self._mailbox
+        assert mailbox is not None
+        done = done or Round(0)
         try:
+            if appended is not None:
+                await self._commit(done, appended, mailbox)
             while mailbox and not self.superseded:
                 if self._state is None:
                     self._state = await self._recover()
-                done = await self._decider.decide(self._state, mailbox)
-                await self._commit(done, mailbox)
+                if self._decider.blocks(mailbox[0]):
+                    done = await self._decider.decide_blocking(self._state, mailbox)
+                else:
+                    done = self._decider.decide(self._state, mailbox)
+                await self._commit(done, self._append(done), mailbox)
         except OUTCOME_UNKNOWN as error:
             self.superseded = isinstance(error, ActivationSuperseded)
             self._end(done, mailbox, Kind.AGAIN, str(error))
@@ -156,8 +208,7 @@ class Activation:
         finally:
             if self.superseded:
                 self._end(done, mailbox, Kind.AGAIN, f"{self.stream} is activated elsewhere")
-            self.used_at = time.monotonic()
-            self._task = self._mailbox = None
+            self._rest()
 
     def _end(self, done: Round, mailbox: deque[Waiting], kind: Kind, payload: Any) -> None:
         """Drop the state and answer everything that is open (what has been answered ignores it)."""
@@ -197,15 +248,18 @@ class Activation:
 
     # commit
 
-    async def _commit(self, done: Round, mailbox: deque[Waiting]) -> None:
+    def _append(self, done: Round) -> Awaitable[BatchResult]:
+        return self._log.append_batch(
+            self.stream,
+            done.commands,
+            expected_version=done.version,
+            token=self._token,
+            lookups=done.lookups,
+        )
+
+    async def _commit(self, done: Round, appended: Awaitable[BatchResult], mailbox: deque[Waiting]) -> None:
         try:
-            result = await self._log.append_batch(
-                self.stream,
-                done.commands,
-                expected_version=done.version,
-                token=self._token,
-                lookups=done.lookups,
-            )
+            result = await appended
         except DuplicateCommands as duplicates:
             self._state = None  # it has applied events of commands that were committed before
             await self._answer_committed(done, duplicates.found, mailbox)
@@ -213,11 +267,15 @@ class Activation:
             self._state = None
             self._decide_again(done.decisions, mailbox, conflict)
         else:
-            await self._answer(done, result)
+            repeated = self._answer(done, result)
+            await self._answer_first(repeated, result.found)
             if done.spoiled:
                 self._state = None
+            elif self._is_due():
+                await self._snapshot()
 
-    async def _answer(self, done: Round, result: BatchResult) -> None:
+    def _answer(self, done: Round, result: BatchResult) -> list[Decision]:
+        """Answer what is decided now; gives the decisions whose ids were committed before."""
         version, position = done.version, self._position
         appended = iter(result.appended)
         shard = self._log.index
@@ -225,20 +283,18 @@ class Activation:
         for decision in done.decisions:
             if decision.waiting.item.command_id in result.found:
                 repeated.append(decision)
-                continue
-            if decision.encoded and decision.error is None:
-                last = next(appended)
-                version, position = last.version, last.position
-            if decision.error is not None:
+            elif decision.error is not None:
                 answer_all(decision, Kind.ERROR, decision.error)
-                continue
-            decision.waiting.answer(Kind.RECEIPT, ReceiptData(version, shard, position, False, decision.encoded))
-            for copy in decision.copies:
-                duplicate = bool(decision.encoded)
-                copy.answer(Kind.RECEIPT, ReceiptData(version, shard, position, duplicate, decision.encoded))
+            else:
+                if decision.encoded:
+                    last = next(appended)
+                    version, position = last.version, last.position
+                decision.waiting.answer(Kind.RECEIPT, ReceiptData(version, shard, position, False, decision.encoded))
+                for copy in decision.copies:
+                    again = ReceiptData(version, shard, position, bool(decision.encoded), decision.encoded)
+                    copy.answer(Kind.RECEIPT, again)
         self._position = result.position
-        await self._answer_first(repeated, result.found)
-        await self._snapshot(spoiled=done.spoiled)
+        return repeated
 
     async def _answer_committed(self, done: Round, found: dict[str, Committed], mailbox: deque[Waiting]) -> None:
         """Some ids were committed before: those get their first receipt, the others of the batch run again."""
@@ -290,10 +346,13 @@ class Activation:
             mailbox.extendleft(reversed(decision.copies))
             mailbox.appendleft(decision.waiting)
 
-    async def _snapshot(self, *, spoiled: bool) -> None:
-        state, every = self._state, self._model.snapshot_every
-        if spoiled or state is None or not every or state.version - self._snapshot_version < every:
-            return
+    def _is_due(self) -> bool:
+        every = self._model.snapshot_every
+        return bool(every) and self._state is not None and self._state.version - self._snapshot_version >= (every or 0)
+
+    async def _snapshot(self) -> None:
+        state = self._state
+        assert state is not None
         self._snapshot_version = state.version
         try:
             await self._log.save_snapshot(

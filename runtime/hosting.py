@@ -5,29 +5,49 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
-from eventray.runtime.app import App
-from eventray.runtime.placement import Packed
-
-from eventray.domain.errors import UnknownName
+from eventray.domain.errors import EventRayError, UnknownName
 from eventray.runtime.activation import Activation, StreamLog
+from eventray.runtime.app import App
 from eventray.runtime.config import Config
-from eventray.runtime.decide import Decider
+from eventray.runtime.decide import Decider, Round
+from eventray.runtime.placement import Packed
 from eventray.runtime.wire import Answerer, CommandItem, Kind
+from eventray.store.records import BatchResult, NewCommand
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
+
+
+class GroupLog(StreamLog, Protocol):
+    """A shard in this process: appends can be put on their way without a task each."""
+
+    def submit_batch(
+        self,
+        stream: str,
+        commands: Sequence[NewCommand],
+        *,
+        expected_version: int | None = None,
+        token: int | None = None,
+        lookups: Sequence[str] = (),
+    ) -> asyncio.Future[BatchResult]:
+        """`append_batch`, as a future."""
+        ...
 
 
 class PackedHost:
     """The activations that live in their shard's process: loaded on demand, least recently used out."""
 
-    def __init__(self, app: App, shard: StreamLog, config: Config) -> None:
+    def __init__(self, app: App, shard: GroupLog, config: Config) -> None:
         self._app = app
         self._shard = shard
         self._config = config
         self._deciders = {name: Decider(model, config) for name, model in app.aggregates.items()}
         self._active: dict[str, OrderedDict[str, Activation]] = {name: OrderedDict() for name in app.aggregates}
         self._sweeper: asyncio.Task[None] | None = None
+        self._ready: list[Activation] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def active(self) -> int:
@@ -67,8 +87,54 @@ class PackedHost:
         stream = f"{item.aggregate}/{item.id}"
         decider = self._deciders[item.aggregate]
         return Activation(
-            self._app.aggregates[item.aggregate], decider, stream, self._shard, self._config, take_over=False
+            self._app.aggregates[item.aggregate],
+            decider,
+            stream,
+            self._shard,
+            self._config,
+            take_over=False,
+            schedule=self._schedule,
         )
+
+    # Activations that get work in one turn of the loop share one task: a task for each would cost more than its work.
+
+    def _schedule(self, activation: Activation) -> None:
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._run_ready)
+        self._ready.append(activation)
+
+    def _run_ready(self) -> None:
+        ready, self._ready = self._ready, []
+        started = []
+        for activation in ready:
+            done = activation.begin()
+            if done is None:
+                self._spawn(activation.run())
+            else:
+                started.append((activation, done, self._append(activation.stream, done)))
+        if started:
+            self._spawn(self._settle(started))
+
+    def _append(self, stream: str, done: Round) -> asyncio.Future[BatchResult]:
+        try:
+            return self._shard.submit_batch(stream, done.commands, expected_version=done.version, lookups=done.lookups)
+        except EventRayError as error:
+            refused: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
+
+    async def _settle(self, started: list[tuple[Activation, Round, asyncio.Future[BatchResult]]]) -> None:
+        for activation, done, appended in started:
+            if not appended.done():
+                await asyncio.wait([appended])
+            rest = activation.settle(done, appended)
+            if rest is not None:
+                self._spawn(rest)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _make_room(self, aggregate: str, active: OrderedDict[str, Activation]) -> None:
         placement = self._app.placement_of(aggregate)
@@ -99,8 +165,14 @@ class DedicatedHost:
 
     def __init__(self, app: App, aggregate: str, stream: str, shard: StreamLog, config: Config) -> None:
         model = app.aggregates[aggregate]
-        self.activation = Activation(model, Decider(model, config), stream, shard, config, take_over=True)
+        self.activation = Activation(
+            model, Decider(model, config), stream, shard, config, take_over=True, schedule=self._run
+        )
         self.leaving = False
+        self._task: asyncio.Task[None] | None = None
+
+    def _run(self, activation: Activation) -> None:
+        self._task = asyncio.get_running_loop().create_task(activation.run())
 
     def handle(self, item: CommandItem, answer: Answerer) -> None:
         """Give a command to the activation; one that comes while it leaves runs in the next activation."""

@@ -49,8 +49,7 @@ def _bytes_of(text: str, bytes_max: int, whole: str) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """An event to append: its stored type name, its body and the caller's metadata, both as bytes."""
 
     type: str
@@ -59,8 +58,7 @@ class NewRecord:
     type_version: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class NewCommand:
+class NewCommand(NamedTuple):
     """The events of one command, stored all or none; `fingerprint` tells its arguments from others under its id."""
 
     command_id: str | None
@@ -69,8 +67,7 @@ class NewCommand:
     fingerprint: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """Where a command's events are: `version` and `position` are those of the last one; `events` counts them.
 
     Without events: the stream's last version and position. `duplicate`: the command id was committed before.
@@ -94,8 +91,7 @@ class Committed:
     fingerprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
+class BatchResult(NamedTuple):
     """One `Appended` per command, what the lookups found, and the stream's last version and position afterwards."""
 
     appended: list[Appended]

@@ -98,6 +98,30 @@ class Shard:
     def _require_service(self) -> None:
         self._file.require_service()
 
+    def submit_batch(
+        self,
+        stream: str,
+        commands: Sequence[NewCommand],
+        *,
+        expected_version: int | None = None,
+        token: int | None = None,
+        lookups: Sequence[str] = (),
+    ) -> asyncio.Future[BatchResult]:
+        """Put an `append_batch` on its way; what it raises may come at once or with the future."""
+        self._require_service()
+        check_stream(stream)
+        check_expected(expected_version)
+        for id in lookups:
+            check_command_id(id)
+        events, size_bytes = admitted(stream, commands, self._limits)
+        self._make_room(size_bytes)
+        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        job = AppendJob(stream, commands, expected_version, lookups, events, size_bytes, future, token)
+        self._pending_calls += 1
+        self._pending_bytes += size_bytes
+        self._appends.put(job)
+        return future
+
     async def append_batch(
         self,
         stream: str,
@@ -114,19 +138,9 @@ class Shard:
         in all these cases nothing of this call is stored. Without commands it still checks epoch, token and version.
         Cancelling the caller does not cancel the append.
         """
-        self._require_service()
-        check_stream(stream)
-        check_expected(expected_version)
-        for id in lookups:
-            check_command_id(id)
-        events, size_bytes = admitted(stream, commands, self._limits)
-        self._make_room(size_bytes)
-        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-        job = AppendJob(stream, commands, expected_version, lookups, events, size_bytes, future, token)
-        self._pending_calls += 1
-        self._pending_bytes += size_bytes
-        self._appends.put(job)
-        return await future
+        return await self.submit_batch(
+            stream, commands, expected_version=expected_version, token=token, lookups=lookups
+        )
 
     def _make_room(self, size_bytes: int) -> None:
         where = f"shard {self.index}"

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eventray.domain.errors import StoreLocked
 from eventray.store import EventStore
-from eventray.store.lock import FileLock, started_at
+from eventray.store.lock import FileLock, _kill, started_at, this_process
 from tests.store.conftest import deposits
 
 _HOLDER = """
@@ -39,9 +40,17 @@ class Child:
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("holding")
 
+    def was_left_alone(self) -> bool:
+        """End the child as it wants to end; one that was killed does not get there."""
+        self.process.communicate()
+        return self.process.returncode == 0
+
     def stop(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 @pytest.fixture
@@ -56,7 +65,7 @@ async def test_another_run_is_refused_and_told_who_holds_the_store(holder: Child
         await (await EventStore.open(tmp_path / "data", app="bank", run="run-2")).close()
     assert "run-1" in caught.value.holder
     assert str(holder.process.pid) in caught.value.holder
-    assert holder.process.poll() is None
+    assert holder.was_left_alone()
 
 
 async def test_the_store_is_free_at_once_after_kill_9(holder: Child, tmp_path: Path) -> None:
@@ -91,9 +100,14 @@ def test_a_process_with_the_pid_of_a_former_holder_is_left_alone(tmp_path: Path,
         path.write_text(json.dumps(named))
         with pytest.raises(StoreLocked):
             FileLock.acquire(path, "run-1", timeout_s=0.05)
-        assert holder.process.poll() is None
+        assert holder.was_left_alone()
     finally:
         held.release()
+
+
+def test_a_pid_that_was_given_to_another_process_is_not_killed(holder: Child) -> None:
+    _kill(replace(this_process("run-1"), pid=holder.process.pid, started="1"))
+    assert holder.was_left_alone()
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"boot": "earlier"}, {"run": "run-2"}])
@@ -108,7 +122,7 @@ def test_a_holder_of_another_run_host_or_boot_is_not_killed(
         path.write_text(json.dumps(named))
         with pytest.raises(StoreLocked):
             FileLock.acquire(path, "run-1", timeout_s=0.05)
-        assert holder.process.poll() is None
+        assert holder.was_left_alone()
     finally:
         held.release()
 
