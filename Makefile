@@ -16,7 +16,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy examples tests
+	MYPYPATH=src:. $(BIN)/mypy --explicit-package-bases -p examples -p tests
 	$(BIN)/lint-imports
 
 test: setup

@@ -36,7 +36,7 @@ def main() -> None:
         console.print(f"balance at version {then.version}: {then.balance}, now at version {now.version}: {now.balance}")
 
         actors = Table("class", "name", "state", title="ray list actors")
-        for actor in sorted(list_actors(filters=[("state", "=", "ALIVE")]), key=lambda actor: actor.name):
+        for actor in sorted(list_actors(filters=[("state", "=", "ALIVE")]), key=lambda actor: str(actor.name)):
             if actor.ray_namespace == bank.name:
                 actors.add_row(actor.class_name, actor.name, actor.state)
         console.print(actors)

@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The engine, and Ray around it: actors, views, routing, starting and joining apps."""

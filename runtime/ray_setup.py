@@ -22,7 +22,7 @@ def ensure_ray() -> bool:
     if ray.is_initialized():
         return False
     try:
-        ray.init()
+        ray.init(log_to_driver=False)  # the actors' output belongs to Ray's logs and dashboard, not to our stdout
     except Exception as error:
         raise RayUnavailable(_advice(error)) from error
     finally:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import cloudpickle
 
 from eventray import CommandTimeout, Runtime
+from eventray.runtime.remote import pickled
 from tests.bank_app import Account, Balances
 
 
@@ -33,14 +34,12 @@ def test_handles_compare_hash_and_pickle_by_stream(runtime: Runtime, name: str) 
     assert alice == again
     assert alice != bob
     assert len({alice, again, bob}) == 2
-    copy = cloudpickle.loads(cloudpickle.dumps(alice))
+    copy = pickle.loads(pickled(alice))
     assert copy == alice
     assert copy.deposit.remote(Decimal(1)).result().version == 1
 
 
-def test_a_result_that_is_not_waited_for_still_comes(
-    runtime: Runtime, name: str, tmp_path: Path
-) -> None:
+def test_a_result_that_is_not_waited_for_still_comes(runtime: Runtime, name: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     response = runtime.get(Account, name).wait_for_file.remote(str(gate))
     with pytest.raises(TimeoutError):

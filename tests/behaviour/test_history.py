@@ -33,7 +33,7 @@ def test_the_state_at_every_version_is_the_sum_up_to_it(runtime: Runtime, name: 
         alice.deposit.remote(Decimal(n)).result()
     for version in (0, 1, 19, 20, 21, 40, 49, 50):
         state = runtime.state(Account, name, at=version).result()
-        assert (state.id, state.version, state.balance) == (name, version, sum(range(version + 1)))
+        assert (state.id, state.version, state.balance) == (name, version, Decimal(sum(range(version + 1))))
     assert runtime.state(Account, name).result().version == 50
 
 

@@ -38,7 +38,8 @@ def pid_of_directory(runtime: Runtime) -> int:
     from ray.util.state import list_actors
 
     [actor] = list_actors(filters=[("name", "=", "directory"), ("ray_namespace", "=", APP), ("state", "=", "ALIVE")])
-    return int(actor.pid)
+    assert actor.pid is not None
+    return actor.pid
 
 
 def pid_of_activation(runtime: Runtime) -> int:

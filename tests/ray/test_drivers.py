@@ -37,7 +37,7 @@ with eventray.run(make_app("tests", "packed"), data=sys.argv[1], shards=2, detac
 def living(app: str = "tests") -> dict[str, str]:
     """Names and classes of an app's actors that are alive."""
     actors = list_actors(filters=[("ray_namespace", "=", app), ("state", "!=", "DEAD")], limit=1_000)
-    return {actor.name: actor.class_name for actor in actors}
+    return {str(actor.name): actor.class_name for actor in actors}
 
 
 def start_driver(data: Path, *, detached: bool) -> subprocess.Popen[str]:

@@ -1,0 +1,122 @@
+"""Each example runs and prints what its docstring says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REAL_FILE = ROOT.parent / "shared" / "data" / "berka_transactions.csv"
+HEADER = '"trans_id";"account_id";"date";"type";"operation";"amount"'
+FIGURES = {
+    "accounts": 1229,
+    "transactions": 49102,
+    "duplicates": 0,
+    "total": "39246142.80",
+    "top": [
+        ["18", "109277.00"],
+        ["66", "107117.70"],
+        ["2859", "103091.30"],
+        ["699", "100421.20"],
+        ["1247", "93945.20"],
+    ],
+}
+real_transactions = pytest.mark.skipif(not REAL_FILE.exists(), reason="the real transactions are not at hand")
+
+
+def run(*command: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def bank(data: Path, *options: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    return run("-m", "examples.bank", "--data", str(data), *options, expect=expect)
+
+
+def figures(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)
+
+
+@real_transactions
+def test_the_bank_imports_the_real_transactions_once(tmp_path: Path) -> None:
+    options = ("--local", "--json", "--file", str(REAL_FILE))
+    assert figures(bank(tmp_path, *options)) == FIGURES
+    assert figures(bank(tmp_path, *options)) == FIGURES | {"duplicates": 49102}
+
+
+@real_transactions
+def test_the_bank_survives_killed_processes(ray_cluster: Any, tmp_path: Path) -> None:
+    got = figures(bank(tmp_path, "--chaos", "--json", "--file", str(REAL_FILE)))
+    assert got | {"duplicates": 0} == FIGURES  # a retry of a committed command counts as a duplicate
+
+
+def test_the_bank_makes_its_own_transactions(tmp_path: Path) -> None:
+    got = figures(bank(tmp_path, "--local", "--json"))
+    assert (got["accounts"], got["transactions"], got["duplicates"]) == (200, 20_000, 0)
+    table = bank(tmp_path, "--local").stdout
+    assert "transactions/s" in table
+    assert "20000" in table
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ('3;7;930101;"PRIJEM";"";many', "line 4, column 6 (amount)"),
+        ('3;7;930101;"GIFT";"";5.00', "line 4, column 4 (type)"),
+        ('3;7;930101;"PRIJEM"', "line 4, column 6 (amount)"),
+        (';7;930101;"PRIJEM";"";5.00', "line 4, column 1 (trans_id)"),
+        ('3;7;930101;"PRIJEM";"";-5.00', "line 4, column 6 (amount)"),
+    ],
+)
+def test_a_bad_line_is_named_and_a_repaired_file_can_be_imported(tmp_path: Path, line: str, place: str) -> None:
+    good = [HEADER, '1;7;930101;"PRIJEM";"";5.00', '2;7;930101;"VYDAJ";"";1.50']
+    path = tmp_path / "lines.csv"
+    path.write_text("\n".join([*good, line, ""]))
+    done = bank(tmp_path / "data", "--local", "--json", "--file", str(path), expect=2)
+    assert str(path) in done.stderr
+    assert place in done.stderr
+    path.write_text("\n".join([*good, '3;7;930101;"PRIJEM";"";2.00', ""]))
+    got = figures(bank(tmp_path / "data", "--local", "--json", "--file", str(path)))
+    assert (got["transactions"], got["duplicates"], got["total"]) == (3, 2, "5.50")
+
+
+def test_a_file_without_a_column_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lines.csv"
+    path.write_text("a;b\n1;2\n")
+    assert "line 1" in bank(tmp_path / "data", "--local", "--file", str(path), expect=2).stderr
+
+
+def test_chaos_needs_other_processes(tmp_path: Path) -> None:
+    assert "--chaos" in bank(tmp_path, "--local", "--chaos", expect=2).stderr
+
+
+@pytest.mark.parametrize("how", [["-m", "examples.quickstart"], ["examples/quickstart.py"], ["-c", "IMPORTED"]])
+def test_the_quickstart_runs_as_a_module_a_script_and_imported(
+    ray_cluster: Any, tmp_path: Path, how: list[str]
+) -> None:
+    imported = f"from examples.quickstart import main; main({str(tmp_path)!r})"
+    command = [imported if word == "IMPORTED" else word for word in how]
+    lines = run(*command, *([] if "-c" in how else [str(tmp_path)])).stdout.splitlines()
+    assert [line.split() for line in lines[-4:]] == [
+        ["carol", "70"],
+        ["alice", "50"],
+        ["bob", "30"],
+        ["alice", "at", "version", "2:", "50"],
+    ]
+
+
+def test_the_tour_shows_history_an_earlier_balance_and_the_actors(ray_cluster: Any) -> None:
+    out = run("-m", "examples.tour").stdout
+    assert "balance at version 2: 50, now at version 4: 85" in out
+    assert "teller-7" in out
+    for name in ("directory", "shard-0000", "view/Balances", "Account/alice"):
+        assert name in out
