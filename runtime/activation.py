@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from eventray.domain.aggregate import Aggregate
@@ -65,6 +66,10 @@ class StreamLog(Protocol):
         """One page of events."""
         ...
 
+    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """What those of the ids did that are committed."""
+        ...
+
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state at `version`."""
         ...
@@ -87,6 +92,7 @@ class Activation:
         "_mailbox",
         "_model",
         "_position",
+        "_repeating",
         "_schedule",
         "_snapshot_version",
         "_state",
@@ -118,6 +124,7 @@ class Activation:
         self._state: Aggregate | None = None
         self._position = 0
         self._snapshot_version = 0
+        self._repeating = False  # the last round met duplicates: look ids up before the next one
         self._mailbox: deque[Waiting] | None = None
         self._busy = False
         self._drained: asyncio.Future[None] | None = None
@@ -164,7 +171,7 @@ class Activation:
 
     def begin(self) -> Round | None:
         """Decide what waits, if nothing has to be awaited for that; else None: it has to `run`."""
-        if self._state is None or not self._mailbox or self._decider.blocks(self._mailbox[0]):
+        if self._state is None or self._repeating or not self._mailbox or self._decider.blocks(self._mailbox[0]):
             return None
         return self._decider.decide(self._state, self._mailbox)
 
@@ -190,6 +197,8 @@ class Activation:
             if appended is not None:
                 await self._commit(done, appended, mailbox)
             while mailbox and not self.superseded:
+                if self._repeating and await self._answer_repeated(mailbox):
+                    continue
                 if self._state is None:
                     self._state = await self._recover()
                 if self._decider.blocks(mailbox[0]):
@@ -262,6 +271,7 @@ class Activation:
             result = await appended
         except DuplicateCommands as duplicates:
             self._state = None  # it has applied events of commands that were committed before
+            self._repeating = True
             await self._answer_committed(done, duplicates.found, mailbox)
         except ConcurrencyConflict as conflict:
             self._state = None
@@ -300,6 +310,25 @@ class Activation:
         """Some ids were committed before: those get their first receipt, the others of the batch run again."""
         await self._answer_first([d for d in done.decisions if d.waiting.item.command_id in found], found)
         self._put_back([d for d in done.decisions if d.waiting.item.command_id not in found], mailbox)
+
+    async def _answer_repeated(self, mailbox: deque[Waiting]) -> bool:
+        """Where duplicates come in a row (an import that is run again), find them before they spoil the state.
+
+        Gives whether any was found; without, the next rounds look nothing up again.
+        """
+        most = self._config.commit_commands_max
+        ids = list({waiting.item.command_id for waiting in islice(mailbox, most) if waiting.item.look_up})
+        found = await self._log.lookup(self.stream, ids) if ids else {}
+        self._repeating = bool(found)
+        taken = [mailbox.popleft() for _ in range(min(most, len(mailbox)))] if found else []
+        known = [waiting for waiting in taken if waiting.item.command_id in found]
+        mailbox.extendleft(waiting for waiting in reversed(taken) if waiting.item.command_id not in found)
+        try:
+            await self._answer_first([Decision(waiting) for waiting in known], found)
+        except BaseException:
+            mailbox.extendleft(reversed(known))  # not answered: they end as the rest does
+            raise
+        return bool(found)
 
     async def _answer_first(self, decisions: list[Decision], found: dict[str, Committed]) -> None:
         """Answer each with the receipt of its id's first run, rebuilt from the log."""

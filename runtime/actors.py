@@ -166,7 +166,7 @@ class Shard(Shell):
             await self._store.close()
 
 
-CALLABLE = frozenset({"load", "append_batch", "read_stream", "save_snapshot", "read", "version_at"})
+CALLABLE = frozenset({"load", "append_batch", "read_stream", "save_snapshot", "read", "version_at", "lookup"})
 
 
 class ViewShell(Shell):

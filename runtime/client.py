@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventray.runtime.app import App
-
 from eventray.runtime.config import Config
 from eventray.runtime.ray_setup import import_ray
 from eventray.runtime.session import Runtime

@@ -9,10 +9,10 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import msgpack
-from eventray.domain.messages import Event, Receipt
-from eventray.runtime.model import AggregateModel, QueryModel
 
 from eventray.domain.errors import CommandTimeout, EncodingError, ShardUnavailable, StaleView
+from eventray.domain.messages import Event, Receipt
+from eventray.runtime.model import AggregateModel, QueryModel
 from eventray.runtime.response import Response
 from eventray.runtime.transport import Transport, view_target
 from eventray.runtime.wire import CommandItem, Kind, QueryItem

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from eventray.runtime.app import App
-from eventray.runtime.placement import Dedicated
 from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import ActivationShell, Plan, named
+from eventray.runtime.app import App
 from eventray.runtime.link import TargetLost
+from eventray.runtime.placement import Dedicated
 from eventray.runtime.remote import call, find_actor
 from eventray.runtime.status import ActivationStatus
 from eventray.store.manifest import Manifest

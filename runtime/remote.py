@@ -16,7 +16,7 @@ from eventray.domain.errors import EventRayError, ShardUnavailable
 from eventray.runtime.link import TargetLost
 from eventray.runtime.projector import SavedView
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_reply
-from eventray.store.records import BatchResult, DuplicateCommands, Loaded, NewCommand, Record, ShardPage
+from eventray.store.records import BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record, ShardPage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,6 +148,10 @@ class RemoteShard:
     ) -> list[Record]:
         """One page of a stream."""
         return await self._call("read_stream", stream, after=after, until=until, reverse=reverse, limit=limit)  # type: ignore[no-any-return]
+
+    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """What those of the ids did that are committed."""
+        return await self._call("lookup", stream, command_ids)  # type: ignore[no-any-return]
 
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state at `version`."""

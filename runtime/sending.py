@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-from eventray.domain.messages import Command, Receipt
-
 from eventray.domain.errors import EventRayError
+from eventray.domain.messages import Command, Receipt
 from eventray.runtime.response import Response
 
 

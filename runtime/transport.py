@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Protocol
 
-from eventray.runtime.app import App
-
 from eventray.runtime.activation import StreamLog
+from eventray.runtime.app import App
 from eventray.runtime.link import Channel
 from eventray.runtime.status import Status
 from eventray.store.records import ShardPage

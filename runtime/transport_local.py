@@ -7,16 +7,15 @@ import socket
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from eventray.runtime.app import App
-from eventray.store.store import EventStore
-
 from eventray.domain.errors import UnknownName
+from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import PackedHost
 from eventray.runtime.inbox import Inbox
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.status import ShardStatus, Status
 from eventray.runtime.transport import ShardPort, shard_target, view_target
+from eventray.store.store import EventStore
 
 
 class LocalTransport:

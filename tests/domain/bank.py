@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def travelled(value: T) -> T:
     """The value as it arrives in another process."""
-    arrived: T = pickle.loads(pickle.dumps(value))  # noqa: S301 - our own bytes
+    arrived: T = pickle.loads(pickle.dumps(value))
     return arrived
 
 

@@ -265,7 +265,7 @@ def test_a_placement_with_an_option_that_cannot_be_is_refused(bad: dict[str, Any
 
 def test_an_app_of_importable_classes_pickles() -> None:
     app = App("bank", aggregates=[Account], projections=[Balances], placement={Account: Packed(max_active=7)})
-    twin: App = pickle.loads(pickle.dumps(app))  # noqa: S301 - our own bytes
+    twin: App = pickle.loads(pickle.dumps(app))
     assert twin.placement_of("Account") == Packed(max_active=7)
     assert twin.aggregates["Account"].cls is Account
     assert twin.events.classes == (Deposited, Opened)
