@@ -6,6 +6,7 @@ Ray runs an actor's constructor again after a crash and tells nobody; so every s
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, 
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
 from eventray.store.shard import Shard as ShardStore
+
+COLLECT_AFTER_OBJECTS = 20_000  # a batch makes thousands of short-lived objects and no cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Shell:
                     raise TargetGone
                 if self._inbox is None:
                     self._inbox = await self._start()
+                    _spare_the_collector()
         return self._inbox
 
     @staticmethod
@@ -132,7 +136,7 @@ class Shard(Shell):
         if not identity["created"]:
             await call_patiently(self._directory.shard_created, self._index, _node_id())
         self._host = PackedHost(plan.load_app(), self._store, config)
-        return Inbox(self._store.epoch, self._host.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+        return Inbox(self._store.epoch, self._host.handle, config)
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -199,7 +203,7 @@ class ViewShell(Shell):
             generation=self._generation,
         )
         await self._runner.start()
-        return Inbox(new_epoch(), self._runner.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+        return Inbox(new_epoch(), self._runner.handle, config)
 
     @answered
     async def status(self) -> ViewStatus:
@@ -236,7 +240,7 @@ class ActivationShell(Shell):
         if self._app is None:
             self._app = self._plan.load_app()
         self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
-        return Inbox(new_epoch(), self._host.handle, grace_s=config.reply_grace_s, poll_s=config.poll_s)
+        return Inbox(new_epoch(), self._host.handle, config)
 
     @answered
     async def hello(self, client: str) -> int:
@@ -265,6 +269,13 @@ class ActivationShell(Shell):
 def named(shell: type[Shell], name: str) -> type[Shell]:
     """The shell under a name of the user's domain, as `ray list actors` and the dashboard show it."""
     return type(name, (shell,), {"__doc__": shell.__doc__, "__module__": "eventray"})
+
+
+def _spare_the_collector() -> None:
+    """Ray and the app's modules are for ever: a full collection need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
 def _node_id() -> str:

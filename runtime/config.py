@@ -26,11 +26,12 @@ class Config:
 
     client_commands_max: int = 100_000  # of one client, not yet answered; more: Overloaded
     aggregate_commands_max: int = 20_000  # of one client to one instance, not yet answered; more: Overloaded
-    send_all_commands_max: int = 4_096  # how many send_all keeps on the way
+    send_all_commands_max: int = 16_384  # how many send_all keeps on the way
     batch_commands_max: int = 2_000  # commands in one call to an actor
     batch_bytes_max: int = 4 << 20  # arguments in one call to an actor
     link_batches_max: int = 2  # calls to one actor that wait for their first reply
-    reply_grace_s: float = 0.02  # what is answered by then is sent back; the rest follows in another part
+    reply_first_s: float = 0.1  # a call to an actor waits so long for its first answer, ...
+    reply_grace_s: float = 0.02  # ... and goes back when answers have paused for this time; the rest follows
     poll_s: float = 20.0  # the longest that one call waits at an actor for news
 
     commit_commands_max: int = 1_000  # commands of one instance in one commit

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from eventray.runtime.config import Config
 from eventray.runtime.wire import Answer, Answerer, Batch, BatchRefused, Kind, Reply
 
 Handle = Callable[[Any, Answerer], None]
@@ -24,11 +25,10 @@ class Inbox:
     `handle(item, answer)` starts an item and returns at once; `answer(kind, payload)` is called once when it ends.
     """
 
-    def __init__(self, epoch: int, handle: Handle, *, grace_s: float, poll_s: float) -> None:
+    def __init__(self, epoch: int, handle: Handle, config: Config) -> None:
         self.epoch = epoch
         self._handle = handle
-        self._grace_s = grace_s
-        self._poll_s = poll_s
+        self._config = config
         self._clients: dict[str, _Client] = {}
 
     def hello(self, client: str) -> int:
@@ -40,7 +40,7 @@ class Inbox:
         return self.epoch
 
     async def submit(self, batch: Batch) -> Reply:
-        """Start a batch; the answers that are ready within the grace, all of them if possible.
+        """Start a batch; its answers, all of them if they come without a pause.
 
         Raises:
             BatchRefused: the number was seen, or the batch is meant for another incarnation.
@@ -52,11 +52,11 @@ class Inbox:
         pending = _PendingBatch(len(batch.items))
         for index, item in enumerate(batch.items):
             self._handle(item, _Slot(pending, index))
-        answers = await pending.take(pending.open, self._grace_s)
+        answers = await pending.take(self._config.reply_first_s, self._config.reply_grace_s)
         return self._reply(client, batch.number, pending, answers)
 
     async def collect(self, client_name: str, number: int) -> Reply:
-        """The next part of a batch's answers; waits for one, then for the grace.
+        """The next part of a batch's answers; waits for one, then until they pause.
 
         Raises:
             BatchRefused: no such batch is open here.
@@ -66,9 +66,7 @@ class Inbox:
         if client is None or pending is None:
             raise BatchRefused(f"batch {number} is not open here")
         client.heard_at = time.monotonic()
-        answers = await pending.take(1, self._poll_s)
-        if answers and pending.open:
-            answers += await pending.take(pending.open, self._grace_s)
+        answers = await pending.take(self._config.poll_s, self._config.reply_grace_s)
         return self._reply(client, number, pending, answers)
 
     def _reply(self, client: _Client, number: int, pending: _PendingBatch, answers: list[Answer]) -> Reply:
@@ -106,30 +104,34 @@ class _Client:
 class _PendingBatch:
     """The answers of one batch, gathered until they are taken."""
 
-    __slots__ = ("_answers", "_waiter", "_wanted", "open")
+    __slots__ = ("_answers", "_waiter", "open")
 
     def __init__(self, items: int) -> None:
         self.open = items  # not yet taken
         self._answers: list[Answer] = []
         self._waiter: asyncio.Future[None] | None = None
-        self._wanted = 0
 
     def add(self, answer: Answer) -> None:
         self._answers.append(answer)
-        if self._waiter is not None and len(self._answers) >= self._wanted and not self._waiter.done():
+        if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def take(self, wanted: int, timeout_s: float) -> list[Answer]:
-        """The answers so far, after `wanted` of them are there or the time is over."""
-        if len(self._answers) < wanted:
-            self._wanted = wanted
+    async def take(self, first_s: float, grace_s: float) -> list[Answer]:
+        """The answers so far: once all are there, none came for `grace_s` after one, or none at all for `first_s`."""
+        seen = 0
+        while len(self._answers) < self.open and await self._more(grace_s if seen else first_s, seen):
+            seen = len(self._answers)
+        answers, self._answers = self._answers, []
+        self.open -= len(answers)
+        return answers
+
+    async def _more(self, timeout_s: float, seen: int) -> bool:
+        if len(self._answers) == seen:
             self._waiter = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._waiter, timeout_s)
             self._waiter = None
-        answers, self._answers = self._answers, []
-        self.open -= len(answers)
-        return answers
+        return len(self._answers) > seen
 
 
 class _Slot:

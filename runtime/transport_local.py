@@ -69,7 +69,7 @@ class LocalTransport:
             raise
 
     def _inbox(self, epoch: int, host: PackedHost | ProjectionRunner) -> Inbox:
-        return Inbox(epoch, host.handle, grace_s=self._config.reply_grace_s, poll_s=self._config.poll_s)
+        return Inbox(epoch, host.handle, self._config)
 
     async def connect(self, target: Hashable, client: str) -> Inbox:
         """The inbox of a target: here, it is its own channel."""
