@@ -90,7 +90,16 @@ def _ray_transport() -> type[RayTransport]:
 
 def _register(runtime: Runtime) -> Runtime:
     _runtimes[runtime.app_name] = runtime
+    threading.Thread(target=_end_with_the_program, args=(weakref.ref(runtime),), daemon=True).start()
     return runtime
+
+
+def _end_with_the_program(runtime: weakref.ref[Runtime]) -> None:
+    """A program that ends without a shutdown: what was sent is answered, and no thread of ours keeps it from ending."""
+    threading.main_thread().join()
+    left = runtime()
+    if left is not None:
+        left.close()
 
 
 def _settings(config: dict[str, Any]) -> Config:

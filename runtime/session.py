@@ -105,6 +105,10 @@ class Runtime:
             raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the app, as the end of `with` does: an app that is not detached ends with the one who started it."""
         self._leave().result()
         self._close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import eventray
 from eventray import App, AppEnded, StoreLocked, StoreMismatch, StoreUnavailable
 from tests.bank_app import Account, Balances, make_app
 from tests.conftest import Start
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_what_was_acknowledged_is_there_after_a_restart(start: Start) -> None:
@@ -84,3 +88,20 @@ def test_settings_that_cannot_be_are_refused_at_once(app: App, tmp_path: Path) -
         eventray.run(app, data=tmp_path, local=True, durability="hope")
     with pytest.raises(ValueError, match="query_timeout_s"):
         eventray.run(app, data=tmp_path, local=True, query_timeout_s=0)
+
+
+FORGETFUL = """
+import sys
+from decimal import Decimal
+import eventray
+from tests.bank_app import Account, make_app
+runtime = eventray.run(make_app("forgetful", "packed"), data=sys.argv[1], local=True)
+runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
+runtime.get(Account, "alice").deposit.remote(Decimal(5))
+"""
+
+
+def test_a_program_that_forgets_to_shut_down_ends_and_loses_nothing(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FORGETFUL, str(tmp_path)], check=True, timeout=120, cwd=ROOT)
+    with eventray.run(make_app("forgetful", "packed"), data=tmp_path, local=True) as runtime:
+        assert runtime.state(Account, "alice").result().balance == 10
