@@ -14,8 +14,10 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -199,7 +201,7 @@ class Outcome:
 
     transactions: int = 0
     duplicates: int = 0
-    positions: dict[int, int] = field(default_factory=dict)
+    positions: dict[int, int] = field(default_factory=dict)  # the last one written to, per shard
     failed: list[EventRayError] = field(default_factory=list)
 
     def add(self, outcome: Receipt | EventRayError, *, counts: bool) -> None:
@@ -212,52 +214,75 @@ class Outcome:
         self.duplicates += counts and outcome.duplicate
 
 
-def replay(
-    runtime: eventray.Runtime,
-    transactions: Iterator[Transaction],
-    outcome: Outcome,
-    halfway: int,
-    at_halfway: Callable[[], None],
-    step: Callable[[], None],
-) -> None:
-    """Send every transaction, opening its account before the first one; BadLineError ends it after what came before."""
-    counts: list[bool] = []  # in the order of the commands: is it a transaction?
-    bad: list[BadLineError] = []
+class Replay:
+    """Sends every transaction, opening its account before the first one.
 
-    def commands() -> Iterator[Command]:
+    Args:
+        at_halfway: called before transaction number `halfway` is sent.
+        step: called for every transaction that is done.
+    """
+
+    def __init__(self, halfway: int, at_halfway: Callable[[], None], step: Callable[[], None]) -> None:
+        self.outcome = Outcome()
+        self._halfway = halfway
+        self._at_halfway = at_halfway
+        self._step = step
+        self._counts: list[bool] = []  # in the order of the commands: is it a transaction?
+        self._bad: BadLineError | None = None
+
+    def run(self, runtime: eventray.Runtime, transactions: Iterator[Transaction]) -> Outcome:
+        """Do it. A BadLineError of `transactions` is raised after what came before it is done."""
+        for place, result in enumerate(runtime.send_all(self._commands(transactions))):
+            self.outcome.add(result, counts=self._counts[place])
+            if self._counts[place]:
+                self._step()
+        if self._bad is not None:
+            raise self._bad
+        return self.outcome
+
+    def _commands(self, transactions: Iterator[Transaction]) -> Iterator[Command]:
         seen: set[str] = set()
         try:
             for number, transaction in enumerate(transactions):
-                if number == halfway:
-                    at_halfway()
+                if number == self._halfway:
+                    self._at_halfway()
                 if transaction.account not in seen:
                     seen.add(transaction.account)
-                    counts.append(False)
+                    self._counts.append(False)
                     yield Account.open.to(transaction.account)
-                counts.append(True)
+                self._counts.append(True)
                 yield transaction.command()
         except BadLineError as error:
-            bad.append(error)
-
-    for place, result in enumerate(runtime.send_all(commands())):
-        outcome.add(result, counts=counts[place])
-        if counts[place]:
-            step()
-    if bad:
-        raise bad[0]
+            self._bad = error
 
 
 def kill_a_shard_and_a_view(runtime: eventray.Runtime) -> None:
     """SIGKILL the process of the first shard and that of the first view, as an accident would."""
     status = runtime.status().result()
-    for process in (status.shards[0].pid, status.views[0].pid):
-        os.kill(process, signal.SIGKILL)
+    for part in (status.shards[0], status.views[0]):
+        if part.pid > 0:  # 0: it does not answer, and would name our own group of processes
+            os.kill(part.pid, signal.SIGKILL)
 
 
 def count_lines(path: Path) -> int:
     """Lines of a file: how long the progress bar is."""
     with path.open("rb") as file:
         return sum(1 for _ in file)
+
+
+def figures(runtime: eventray.Runtime, outcome: Outcome) -> dict[str, object]:
+    """What the import came to; the view is read after the last receipt."""
+    view = runtime.view(Balances)
+    accounts = view.accounts.options(after=outcome.positions).remote()
+    total = view.total.options(after=outcome.positions).remote()
+    top = view.top.options(after=outcome.positions).remote(5)
+    return {
+        "accounts": accounts.result(),
+        "transactions": outcome.transactions,
+        "duplicates": outcome.duplicates,
+        "total": str(total.result()),
+        "top": [[id, str(amount)] for id, amount in top.result()],
+    }
 
 
 def main(
@@ -269,44 +294,34 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON only.")] = False,
 ) -> None:
     """Open accounts and replay transactions; importing them again changes nothing."""
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, soft_wrap=True)
     if local and chaos:
         errors.print("--chaos kills processes of the app: with --local there is only this one. Leave one of them out.")
         raise typer.Exit(2)
     total = count_lines(file) - 1 if file else OWN_TRANSACTIONS
     transactions = read_transactions(file) if file else own_transactions()
-    outcome = Outcome()
     try:
         with (
+            redirect_stdout(sys.stderr),  # Ray tells of killed workers on stdout
             eventray.run(bank, data=data, shards=shards, local=local) as runtime,
-            Progress(console=errors, disable=as_json) as progress,
+            Progress(console=Console(stderr=True), disable=as_json) as progress,
         ):
             task = progress.add_task("transactions", total=total)
-            begun = time.perf_counter()
-            replay(
-                runtime,
-                transactions,
-                outcome,
+            work = Replay(
                 total // 2 if chaos else -1,
                 lambda: kill_a_shard_and_a_view(runtime),
                 lambda: progress.advance(task),
             )
+            begun = time.perf_counter()
+            outcome = work.run(runtime, transactions)
             took_s = time.perf_counter() - begun
-            view = runtime.view(Balances)
-            total_now = view.total.options(after=outcome.positions)
-            top = view.top.options(after=outcome.positions)
-            result = {
-                "accounts": view.accounts.options(after=outcome.positions).remote().result(),
-                "transactions": outcome.transactions,
-                "duplicates": outcome.duplicates,
-                "total": str(total_now.remote().result()),
-                "top": [[id, str(amount)] for id, amount in top.remote(5).result()],
-            }
+            result = figures(runtime, outcome)
     except BadLineError as error:
-        errors.print(f"bad line: {error}\n{outcome.transactions} transactions before it were imported.", soft_wrap=True)
+        done = work.outcome.transactions
+        errors.print(f"bad line: {error}\n{done} transactions before it were imported.", markup=False)
         raise typer.Exit(2) from None
     except EventRayError as error:
-        errors.print(f"{type(error).__name__}: {error}", soft_wrap=True, markup=False)
+        errors.print(f"{type(error).__name__}: {error}", markup=False)
         raise typer.Exit(1) from None
     if outcome.failed:
         errors.print(f"{len(outcome.failed)} commands failed, the first: {outcome.failed[0]}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,14 @@ def ensure_ray() -> bool:
     ray = import_ray()
     if ray.is_initialized():
         return False
+    ray_log = logging.getLogger("ray._private.worker")
+    ray_log.addFilter(_is_news)
     try:
         ray.init(log_to_driver=False)  # the actors' output belongs to Ray's logs and dashboard, not to our stdout
     except Exception as error:
         raise RayUnavailable(_advice(error)) from error
     finally:
+        ray_log.removeFilter(_is_news)
         _make_token_private()
     return True
 
@@ -41,6 +45,11 @@ def import_ray() -> Any:
     except ImportError as error:
         raise RayUnavailable("Ray is not installed: `pip install 'ray[default]'`, or use local=True") from error
     return ray
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that Ray sets no SIGTERM handler here: it is started in a thread of ours, and the handler is the user's."""
+    return "SIGTERM handler" not in record.getMessage()
 
 
 def _advice(error: Exception) -> str:

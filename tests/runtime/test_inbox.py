@@ -1,0 +1,106 @@
+"""Inbox: a batch is taken once, and its answers come back as they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventray.runtime.config import Config
+from eventray.runtime.inbox import Inbox
+from eventray.runtime.wire import Answerer, Batch, BatchRefused, CommandItem, Kind
+
+CONFIG = Config(reply_first_s=0.01, reply_grace_s=0.01)
+
+
+def item(name: str) -> CommandItem:
+    return CommandItem("A", name, "go", b"", name, False, None, b"")
+
+
+def batch(number: int, *names: str, floor: int = 0, voids: tuple[int, ...] = (), epoch: int = 7) -> Batch:
+    return Batch("client", epoch, number, floor, voids, [item(name) for name in names])
+
+
+class Target:
+    """Answers every item at once, but those whose name begins with "slow"."""
+
+    def __init__(self) -> None:
+        self.handled: list[str] = []
+        self.waiting: dict[str, Answerer] = {}
+        self.inbox = Inbox(7, self.handle, CONFIG)
+
+    def handle(self, item: CommandItem, answer: Answerer) -> None:
+        self.handled.append(item.id)
+        if item.id.startswith("slow"):
+            self.waiting[item.id] = answer
+        else:
+            answer(Kind.VALUE, item.id)
+
+
+async def test_all_answers_come_in_one_reply_when_they_are_ready() -> None:
+    reply = await Target().inbox.submit(batch(1, "a", "b"))
+    assert [(answer.item, answer.payload) for answer in reply.answers] == [(0, "a"), (1, "b")]
+    assert not reply.pending
+
+
+async def test_a_slow_item_does_not_hold_up_the_others() -> None:
+    target = Target()
+    reply = await target.inbox.submit(batch(1, "a", "slow", "b"))
+    assert [answer.item for answer in reply.answers] == [0, 2]
+    assert reply.pending
+    rest = asyncio.create_task(target.inbox.collect("client", 1))
+    target.waiting["slow"](Kind.VALUE, "late")
+    last = await rest
+    assert [(answer.item, answer.payload) for answer in last.answers] == [(1, "late")]
+    assert not last.pending
+
+
+async def test_an_item_is_answered_once() -> None:
+    target = Target()
+    await target.inbox.submit(batch(1, "slow"))
+    for payload in ("first", "second"):
+        target.waiting["slow"](Kind.VALUE, payload)
+    reply = await target.inbox.collect("client", 1)
+    assert [answer.payload for answer in reply.answers] == ["first"]
+
+
+async def test_a_batch_that_arrives_twice_is_refused_the_second_time() -> None:
+    target = Target()
+    await target.inbox.submit(batch(1, "a"))
+    with pytest.raises(BatchRefused):
+        await target.inbox.submit(batch(1, "a"))
+    assert target.handled == ["a"]
+
+
+async def test_a_call_that_arrives_after_its_own_retry_is_refused() -> None:
+    target = Target()
+    await target.inbox.submit(batch(3, "a", voids=(2,)))  # the client gave up number 2 and sent its items as 3
+    with pytest.raises(BatchRefused):
+        await target.inbox.submit(batch(2, "a"))
+    assert target.handled == ["a"]
+
+
+async def test_a_call_below_the_floor_is_refused() -> None:
+    target = Target()
+    await target.inbox.submit(batch(9, "a", floor=9))
+    with pytest.raises(BatchRefused):
+        await target.inbox.submit(batch(4, "b"))
+
+
+async def test_calls_of_one_client_may_arrive_out_of_order() -> None:
+    target = Target()
+    await target.inbox.submit(batch(2, "b", floor=1))
+    await target.inbox.submit(batch(1, "a", floor=1))
+    assert target.handled == ["b", "a"]
+
+
+async def test_a_batch_for_another_incarnation_is_refused() -> None:
+    target = Target()
+    with pytest.raises(BatchRefused, match="epoch 6"):
+        await target.inbox.submit(batch(1, "a", epoch=6))
+    assert target.inbox.hello("client") == 7
+
+
+async def test_answers_of_an_unknown_batch_are_refused() -> None:
+    with pytest.raises(BatchRefused):
+        await Target().inbox.collect("client", 5)

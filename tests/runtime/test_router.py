@@ -1,0 +1,206 @@
+"""Router: batches what waits, keeps the order of an instance, sends again what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Hashable
+from typing import Any
+
+import pytest
+
+from eventray.domain.errors import CommandTimeout, Overloaded, ShardUnavailable
+from eventray.runtime.config import Config
+from eventray.runtime.link import TargetLost
+from eventray.runtime.router import Router
+from eventray.runtime.wire import Answer, Batch, Kind, Reply
+
+
+class FakeJob:
+    """A command called `name` for an instance."""
+
+    def __init__(self, instance: str, name: str, timeout_s: float = 60.0) -> None:
+        self.lane: Hashable = instance
+        self.name = name
+        self.deadline = time.monotonic() + timeout_s
+        self.sent = False
+        self.size = 10
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def item(self) -> Any:
+        return (self.lane, self.name, "again" if self.sent else "first")
+
+    def complete(self, kind: Kind, payload: Any) -> None:
+        if kind is Kind.ERROR:
+            self.done.set_exception(payload)
+        else:
+            self.done.set_result(payload)
+
+    def expire(self, reason: str) -> None:
+        self.fail(CommandTimeout("A/1", self.name, "", 0.0) if self.sent else ShardUnavailable(-1, reason))
+
+    def fail(self, error: BaseException) -> None:
+        self.done.set_exception(error)
+
+
+class Target:
+    """Records batches; answers each when `release` is set, or loses the first calls."""
+
+    epoch = 1
+
+    def __init__(self, lose: int = 0) -> None:
+        self.batches: list[Batch] = []
+        self.lose = lose
+        self.release = asyncio.Event()
+        self.release.set()
+        self.arrived = asyncio.Event()
+        self.second = asyncio.Event()
+        self.again: set[str] = set()
+        self.connected = 0
+
+    async def connect(self, target: Hashable) -> Target:
+        self.connected += 1
+        return self
+
+    async def submit(self, batch: Batch) -> Reply:
+        self.batches.append(batch)
+        self.arrived.set()
+        if len(self.batches) == 2:
+            self.second.set()
+        await self.release.wait()
+        if self.lose:
+            self.lose -= 1
+            raise TargetLost("it died")
+        answers = []
+        for index, item in enumerate(batch.items):
+            name = str(item[1])
+            kind = Kind.AGAIN if name in self.again else Kind.VALUE
+            self.again.discard(name)
+            answers.append(Answer(index, kind, name))
+        return Reply(answers, False)
+
+    async def collect(self, client: str, number: int) -> Reply:
+        raise AssertionError("nothing is pending")
+
+    def sent(self) -> list[list[str]]:
+        return [[str(item[1]) for item in batch.items] for batch in self.batches]
+
+
+def send(router: Router, *jobs: FakeJob) -> list[asyncio.Future[Any]]:
+    for job in jobs:
+        router.send("target", job)
+    return [job.done for job in jobs]
+
+
+async def test_what_waits_while_a_call_is_on_its_way_leaves_as_one_batch() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=1))
+    target.release.clear()
+    first = send(router, FakeJob("a", "1"))
+    await target.arrived.wait()
+    rest = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(2, 6)))
+    target.release.set()
+    await asyncio.gather(*first, *rest)
+    assert target.sent() == [["1"], ["2", "3", "4", "5"]]
+
+
+async def test_commands_of_one_instance_are_in_one_batch_at_a_time() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    first = send(router, FakeJob("a", "1"))
+    await target.arrived.wait()
+    second = send(router, FakeJob("a", "2"), FakeJob("b", "3"))
+    await target.second.wait()
+    assert target.sent() == [["1"], ["3"]]
+    target.release.set()
+    await asyncio.gather(*first, *second)
+    assert target.sent() == [["1"], ["3"], ["2"]]
+
+
+async def test_a_lost_call_is_sent_again_first_and_in_order_under_a_new_number() -> None:
+    target = Target(lose=1)
+    router = Router("client", target.connect, Config(link_batches_max=1))
+    target.release.clear()
+    jobs = [FakeJob("a", f"{n}") for n in range(3)]
+    outcomes = send(router, *jobs)
+    await target.arrived.wait()
+    outcomes += send(router, FakeJob("a", "3"))
+    target.release.set()
+    await asyncio.gather(*outcomes)
+    assert target.sent() == [["0", "1", "2"], ["0", "1", "2", "3"]]
+    lost, again = target.batches
+    assert again.number > lost.number
+    assert lost.number in again.voids or lost.number < again.floor
+    assert [item[2] for item in again.items] == ["again", "again", "again", "first"]
+    assert target.connected == 2
+
+
+async def test_an_item_that_was_not_decided_is_sent_again_before_later_ones() -> None:
+    target = Target()
+    target.again = {"1", "2"}
+    router = Router("client", target.connect, Config(link_batches_max=1))
+    target.release.clear()
+    outcomes = send(router, FakeJob("a", "1"), FakeJob("a", "2"))
+    await target.arrived.wait()
+    outcomes += send(router, FakeJob("a", "3"))
+    target.release.set()
+    await asyncio.gather(*outcomes)
+    assert target.sent() == [["1", "2"], ["1", "2", "3"]]
+
+
+async def test_too_much_for_one_instance_is_refused_at_once() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(aggregate_commands_max=3))
+    target.release.clear()
+    outcomes = send(router, *(FakeJob("a", f"{n}") for n in range(5)))
+    for refused in outcomes[3:]:
+        with pytest.raises(Overloaded):
+            await refused
+    others = send(router, FakeJob("b", "other"))
+    target.release.set()
+    assert len(await asyncio.gather(*outcomes[:3], *others)) == 4
+    assert router.outstanding == 0
+
+
+async def test_too_much_of_one_client_is_refused_at_once() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(client_commands_max=2))
+    outcomes = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(3)))
+    with pytest.raises(Overloaded):
+        await outcomes[2]
+    await asyncio.gather(*outcomes[:2])
+
+
+async def test_a_command_that_left_and_got_no_answer_times_out() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config())
+    target.release.clear()
+    [outcome] = send(router, FakeJob("a", "1", timeout_s=0.01))
+    with pytest.raises(CommandTimeout):
+        await outcome
+    [later] = send(router, FakeJob("a", "2"))
+    target.release.set()
+    assert await later == "2"
+    assert router.outstanding == 0
+
+
+async def test_a_command_whose_target_was_never_reached_says_so() -> None:
+    async def unreachable(target: Hashable) -> Target:
+        raise TargetLost("no such node")
+
+    router = Router("client", unreachable, Config())
+    [outcome] = send(router, FakeJob("a", "1", timeout_s=0.05))
+    with pytest.raises(ShardUnavailable, match="no such node"):
+        await outcome
+    assert router.outstanding == 0
+
+
+async def test_links_that_rest_are_forgotten_when_there_are_many() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config())
+    for n in range(1_100):
+        job = FakeJob("a", "1")
+        router.send(f"target-{n}", job)
+        await job.done
+    assert len(router._links) < 1_100
