@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from eventray.runtime.transport_ray import RayTransport
 
 _runtimes: weakref.WeakValueDictionary[str, Runtime] = weakref.WeakValueDictionary()
+_live: list[weakref.ref[Runtime]] = []
 _connecting = threading.Lock()
+_watching = threading.Lock()
 
 
 def run(
@@ -51,11 +53,8 @@ def run(
     directory = Path(data).expanduser().absolute()
     if local:
         return _register(Runtime(app.name, app, LocalTransport(app, directory, shards, settings), settings))
-    from eventray.runtime.transport_ray import RayTransport
-
-    return _register(
-        Runtime(app.name, app, RayTransport.starting(app, directory, shards, settings, detached), settings)
-    )
+    transport = _ray_transport().starting(app, directory, shards, settings, detached)
+    return _register(Runtime(app.name, app, transport, settings))
 
 
 def connect(app: str | App, **config: Any) -> Runtime:
@@ -77,7 +76,8 @@ def connect(app: str | App, **config: Any) -> Runtime:
 def runtime_here(app_name: str) -> Runtime:
     """This process's runtime of an app; joins it when there is none (where a handle was unpickled)."""
     with _connecting:
-        return _runtimes.get(app_name) or connect(app_name)
+        here = _runtimes.get(app_name)
+        return connect(app_name) if here is None or here.ended else here
 
 
 def _ray_transport() -> type[RayTransport]:
@@ -89,17 +89,21 @@ def _ray_transport() -> type[RayTransport]:
 
 
 def _register(runtime: Runtime) -> Runtime:
-    _runtimes[runtime.app_name] = runtime
-    threading.Thread(target=_end_with_the_program, args=(weakref.ref(runtime),), daemon=True).start()
+    with _watching:
+        _runtimes[runtime.app_name] = runtime
+        if not _live:
+            threading.Thread(target=_end_with_the_program, name="eventray-end").start()
+        _live.append(weakref.ref(runtime))
     return runtime
 
 
-def _end_with_the_program(runtime: weakref.ref[Runtime]) -> None:
-    """A program that ends without a shutdown: what was sent is answered, and no thread of ours keeps it from ending."""
+def _end_with_the_program() -> None:
+    """A program that ends without a shutdown: what was sent is answered before the process goes."""
     threading.main_thread().join()
-    left = runtime()
-    if left is not None:
-        left.close()
+    for reference in _live:
+        left = reference()
+        if left is not None and not left.ended:
+            left.close()
 
 
 def _settings(config: dict[str, Any]) -> Config:

@@ -98,7 +98,6 @@ class EngineLoop:
 
         async def stop() -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.loop.shutdown_default_executor()
             self.loop.stop()
 
         self._stopper = self.loop.create_task(stop())

@@ -5,10 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 from eventray.domain.errors import RayUnavailable
+
+CONNECT_S = 10.0
+TOKEN_HINT = (
+    "The address answers, so it may be the token that is refused: give this process the cluster's own, "
+    "RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+)
 
 
 def ensure_ray() -> bool:
@@ -22,6 +29,7 @@ def ensure_ray() -> bool:
     ray = import_ray()
     if ray.is_initialized():
         return False
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     ray_log = logging.getLogger("ray._private.worker")
     ray_log.addFilter(_is_news)
     try:
@@ -47,6 +55,17 @@ def import_ray() -> Any:
     return ray
 
 
+def _check_address(address: str) -> None:
+    """Ray waits for minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    if not host or "://" in address or not port.isdigit():
+        return  # none, "auto", "local", a Ray client: Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise RayUnavailable(_advice(error)) from error
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Not that Ray sets no SIGTERM handler here: it is started in a thread of ours, and the handler is the user's."""
     return "SIGTERM handler" not in record.getMessage()
@@ -54,9 +73,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _advice(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}"
-    if "uthentic" in text or "token" in text.lower():
-        return f"{text}\nGive this process the cluster's token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN(_PATH)"
     address = os.environ.get("RAY_ADDRESS")
+    if "uthentic" in text or (address and "Failed to connect to Ray cluster" in text):
+        return f"{text}\n{TOKEN_HINT}"
     if address:
         return f"{text}\nRAY_ADDRESS is {address!r}: is a cluster running there? Unset it to start Ray on this machine"
     return f"{text}\n`ray status` shows the cluster of this machine; local=True needs none"

@@ -124,6 +124,11 @@ class Runtime:
         await self._leave()
         await asyncio.to_thread(self._close)
 
+    @property
+    def ended(self) -> bool:
+        """Whether this runtime was left or shut down."""
+        return self._ended is not None
+
     def shutdown(self) -> Response[None]:
         """Drain and end the app: what was sent is answered, views are saved, files closed. Its files stay."""
         return self._end(app=True)
