@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import (
@@ -23,56 +23,17 @@ from eventray.domain.errors import (
     ShardFenced,
     ShardUnavailable,
     StoreUnavailable,
-    UnknownEvent,
 )
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.streamlog import StreamLog, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
-from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record
+from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Record
 
 log = logging.getLogger("eventray.runtime")
 
-DUPLICATES_GAP = 32  # events between two duplicates that are read along rather than asked for one by one
 OUTCOME_UNKNOWN = (StoreUnavailable, ShardUnavailable, ShardFenced, ActivationSuperseded)
-
-
-class StreamLog(Protocol):
-    """What an activation needs of its shard, in this process or another."""
-
-    index: int  # the shard's number
-
-    async def load(
-        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
-    ) -> Loaded:
-        """Snapshot and first page of events."""
-        ...
-
-    async def append_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> BatchResult:
-        """Several commands' events in one commit."""
-        ...
-
-    async def read_stream(
-        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
-        """One page of events."""
-        ...
-
-    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
-        """What those of the ids did that are committed."""
-        ...
-
-    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
-        """Keep the state at `version`."""
-        ...
 
 
 class Activation:
@@ -341,24 +302,11 @@ class Activation:
                 same.append((decision, first.appended))
             else:
                 answer_all(decision, Kind.ERROR, error)
-        events = await self._read_versions([(last.version - last.events + 1, last.version) for _, last in same])
+        ranges = [(last.version - last.events + 1, last.version) for _, last in same]
+        events = await read_versions(self._log, self.stream, ranges, self._config.load_page_events)
         for decision, last in same:
             own = [events[version] for version in range(last.version - last.events + 1, last.version + 1)]
             answer_all(decision, Kind.RECEIPT, ReceiptData(last.version, last.shard, last.position, True, own))
-
-    async def _read_versions(self, ranges: list[tuple[int, int]]) -> dict[int, tuple[str, int, bytes]]:
-        """Encoded events by version; ranges that lie close together are read at once."""
-        events: dict[int, tuple[str, int, bytes]] = {}
-        for first, last in merged(ranges, gap=DUPLICATES_GAP):
-            after = first - 1
-            while after < last:
-                page = await self._log.read_stream(
-                    self.stream, after=after, until=last, limit=self._config.load_page_events
-                )
-                for record in page:
-                    events[record.version] = (record.type, record.type_version, record.data)
-                after = page[-1].version if page else last
-        return events
 
     def _decide_again(self, decisions: list[Decision], mailbox: deque[Waiting], conflict: ConcurrencyConflict) -> None:
         """Another writer appended: the commands run again on the new state, a bounded number of times."""
@@ -392,26 +340,3 @@ class Activation:
             )
         except EventRayError as error:
             log.warning("no snapshot of %s at version %d: %s", self.stream, state.version, error)
-
-
-def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
-    """Apply one stored event to a state.
-
-    Raises:
-        UnknownEvent: naming the event's place.
-    """
-    try:
-        model.apply(state, model.events.decode(record.type, record.type_version, record.data))
-    except UnknownEvent:
-        raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None
-
-
-def merged(ranges: list[tuple[int, int]], *, gap: int) -> list[tuple[int, int]]:
-    """Inclusive ranges in order, those with at most `gap` between them as one."""
-    result: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if result and first - result[-1][1] <= gap + 1:
-            result[-1] = (result[-1][0], max(last, result[-1][1]))
-        else:
-            result.append((first, last))
-    return result

@@ -5,35 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Coroutine
+from typing import Any
 
 from eventray.domain.errors import EventRayError, UnknownName
-from eventray.runtime.activation import Activation, StreamLog
+from eventray.runtime.activation import Activation
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round
 from eventray.runtime.placement import Packed
+from eventray.runtime.streamlog import GroupLog, StreamLog
 from eventray.runtime.wire import Answerer, CommandItem, Kind
-from eventray.store.records import BatchResult, NewCommand
+from eventray.store.records import BatchResult
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
-
-
-class GroupLog(StreamLog, Protocol):
-    """A shard in this process: appends can be put on their way without a task each."""
-
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """`append_batch`, as a future."""
-        ...
 
 
 class PackedHost:

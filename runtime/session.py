@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.errors import AppEnded, UnknownEvent, UnknownName
+from eventray.domain.errors import AppEnded, UnknownName
 from eventray.domain.messages import Command, CommandOptions, Event, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
@@ -35,10 +35,11 @@ from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
+from eventray.runtime.streamlog import decode_record
 from eventray.runtime.timetravel import state_at
 from eventray.runtime.transport import ShardPort, Transport
 from eventray.runtime.wire import CommandItem, QueryItem
-from eventray.store.records import Record, check_id
+from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)
 V = TypeVar("V", bound=Projection)
@@ -313,15 +314,3 @@ def _stored_name(cls: object, base: type[Any], attribute: str) -> str:
     if not isinstance(cls, type) or not issubclass(cls, base) or cls is base:
         raise TypeError(f"{cls!r} is not a class derived from {base.__name__}")
     return str(getattr(cls, attribute))
-
-
-def decode_record(model: AggregateModel, record: Record) -> Event:
-    """The event of a record.
-
-    Raises:
-        UnknownEvent: naming its place.
-    """
-    try:
-        return model.events.decode(record.type, record.type_version, record.data)
-    except UnknownEvent:
-        raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None

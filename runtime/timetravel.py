@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from eventray.domain.aggregate import Aggregate
-from eventray.runtime.activation import replay
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.streamlog import replay
 from eventray.runtime.transport import ShardPort
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

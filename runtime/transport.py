@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Protocol
 
-from eventray.runtime.activation import StreamLog
 from eventray.runtime.app import App
 from eventray.runtime.link import Channel
 from eventray.runtime.status import Status
+from eventray.runtime.streamlog import StreamLog
 from eventray.store.records import ShardPage
 
 

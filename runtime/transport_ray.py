@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
-from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
+from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
@@ -149,22 +149,27 @@ class RayTransport:
 
     async def connect(self, target: Any, client: str) -> Channel:
         """Greet the target's live incarnation."""
-
         kind, which = target
-        if kind == "shard":
-            actor = self.started.shards[which]
-        elif kind == "view":
-            actor = self.started.views.get(which)
-            if actor is None:
-                raise UnknownName("projection", which, tuple(self.started.views))
-        else:
-            actor = await call(self._directory.activate, *which.split("/", 1))
         try:
-            return await ActorChannel.open(actor, client)
+            return await ActorChannel.open(await self._actor(kind, which), client)
+        except ShardUnavailable as error:
+            if kind != "activation":
+                raise
+            raise TargetLost(str(error)) from None  # it was passivated a moment ago: another one will be there
         except TargetLost:
             if find_actor(DIRECTORY, self._name) is None:
                 raise AppEnded(self._name) from None
             raise
+
+    async def _actor(self, kind: str, which: Any) -> Any:
+        if kind == "shard":
+            return self.started.shards[which]
+        if kind == "activation":
+            return await call(self._directory.activate, *which.split("/", 1))
+        actor = self.started.views.get(which)
+        if actor is None:
+            raise UnknownName("projection", which, tuple(self.started.views))
+        return actor
 
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""

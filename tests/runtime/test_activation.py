@@ -13,9 +13,10 @@ import pytest
 
 from eventray import App, CommandFailed, ConcurrencyConflict, Event, ImpureCommand, Packed
 from eventray.domain.aggregate import Aggregate, command
-from eventray.runtime.activation import Activation, merged
+from eventray.runtime.activation import Activation
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider
+from eventray.runtime.streamlog import merged
 from eventray.runtime.wire import CommandItem, Kind, ReceiptData
 from eventray.store import NewCommand, NewRecord
 from eventray.store.shard import Shard
