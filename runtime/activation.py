@@ -173,12 +173,20 @@ class Activation:
         except EventRayError as error:
             self._end(done, mailbox, Kind.ERROR, error)
         except Exception as error:
-            log.exception("%s failed", self.stream)
-            self._end(done, mailbox, Kind.ERROR, CommandFailed(self.stream, "", str(error), type(error).__name__))
+            self._fail(done, mailbox, error)
         finally:
             if self.superseded:
                 self._end(done, mailbox, Kind.AGAIN, f"{self.stream} is activated elsewhere")
             self._rest()
+
+    def abort(self, done: Round, error: Exception) -> None:
+        """End a round, and all that waits, with a fault of the engine; the next command begins anew."""
+        self._fail(done, self._mailbox or deque(), error)
+        self._rest()
+
+    def _fail(self, done: Round, mailbox: deque[Waiting], error: Exception) -> None:
+        log.error("%s failed", self.stream, exc_info=error)
+        self._end(done, mailbox, Kind.ERROR, CommandFailed(self.stream, "", str(error), type(error).__name__))
 
     def _end(self, done: Round, mailbox: deque[Waiting], kind: Kind, payload: Any) -> None:
         """Drop the state and answer everything that is open (what has been answered ignores it)."""

@@ -143,7 +143,7 @@ class Decider:
             decision.error = error
         except (ImpureCommand, EncodingError, EventTooLarge) as error:
             decision.error, done.spoiled = error, True
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a command, too: it must not end the engine
             decision.error, done.spoiled = self._failed(state, item, error), True
         if decision.error is None and decision.encoded:
             self._add(decision, done)
@@ -210,7 +210,7 @@ class Decider:
             done.size_bytes += len(record.data) + len(record.meta)
         done.commands.append(NewCommand(item.command_id, records, item.command, decision.fingerprint))
 
-    def _failed(self, state: Aggregate, item: CommandItem, error: Exception) -> EventRayError:
+    def _failed(self, state: Aggregate, item: CommandItem, error: BaseException) -> EventRayError:
         failed = CommandFailed(
             f"{self._model.name}/{state.id}",
             item.command,

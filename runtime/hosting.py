@@ -92,11 +92,14 @@ class PackedHost:
         ready, self._ready = self._ready, []
         started = []
         for activation in ready:
-            done = activation.begin()
-            if done is None:
-                self._spawn(activation.run())
-            else:
-                started.append((activation, done, self._append(activation.stream, done)))
+            try:
+                done = activation.begin()
+                if done is None:
+                    self._spawn(activation.run())
+                else:
+                    started.append((activation, done, self._append(activation.stream, done)))
+            except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
+                activation.abort(Round(0), error)
         if started:
             self._spawn(self._settle(started))
 
@@ -112,9 +115,12 @@ class PackedHost:
         for activation, done, appended in started:
             if not appended.done():
                 await asyncio.wait([appended])
-            rest = activation.settle(done, appended)
-            if rest is not None:
-                self._spawn(rest)
+            try:
+                rest = activation.settle(done, appended)
+                if rest is not None:
+                    self._spawn(rest)
+            except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
+                activation.abort(done, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

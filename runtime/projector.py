@@ -185,7 +185,7 @@ class ProjectionRunner:
             for record in page.records:
                 try:
                     self._apply(record)
-                except Exception as error:
+                except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
                     trace = "".join(traceback.format_exception(error, limit=-4))
                     return f"{record.type} {record.stream}@{record.version} in shard {shard}: {error!r}\n{trace}"
                 self._positions[shard] = record.position
@@ -310,7 +310,7 @@ class ProjectionRunner:
                 result = query.encode_result(query.call(self._view, query.decode(item.args)))
         except (Rejected, EventRayError) as error:
             answer(Kind.ERROR, error)
-        except Exception as error:
+        except BaseException as error:
             trace = "".join(traceback.format_exception(error))
             answer(Kind.ERROR, CommandFailed(f"view/{self._model.name}", name, str(error), type(error).__name__, trace))
         else:

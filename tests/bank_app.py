@@ -70,6 +70,10 @@ class Account(Aggregate, snapshot_every=20):
         raise ZeroDivisionError("a bug of the user's")
 
     @command
+    def leave_the_program(self) -> Deposited:
+        raise SystemExit(3)
+
+    @command
     def change_and_raise(self) -> Deposited:
         self.notes.append("never")
         self.balance = Decimal(-1)

@@ -68,6 +68,14 @@ def test_another_exception_is_a_failure_and_stores_nothing(runtime: Runtime, nam
     assert alice.deposit.remote(Decimal(1)).result().version == 1
 
 
+def test_a_command_that_calls_exit_ends_nothing_but_itself(runtime: Runtime, name: str) -> None:
+    alice = runtime.get(Account, name)
+    with pytest.raises(CommandFailed) as failed:
+        alice.leave_the_program.remote().result()
+    assert failed.value.cause_type == "SystemExit"
+    assert alice.deposit.remote(Decimal(1)).result().version == 1
+
+
 def test_a_command_that_changes_state_and_raises_leaves_no_trace(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     alice.deposit.remote(Decimal(10)).result()

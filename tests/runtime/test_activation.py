@@ -181,6 +181,25 @@ async def test_a_change_deep_in_the_state_is_found_on_request(shard: Shard, chec
     assert isinstance(await answer, ImpureCommand) is check_purity
 
 
+async def test_a_fault_of_the_engine_answers_everything_and_the_next_command_begins_anew(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BrokenError(Exception):
+        pass
+
+    def broken(*args: Any) -> None:
+        raise BrokenError("a bug of ours")
+
+    one = Running(shard)
+    await one.send("deposit", Decimal(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(Decider, "decide", broken)
+        answers = [one.send("deposit", Decimal(1)) for _ in range(3)]
+        assert [(await answer)[0] for answer in answers] == [Kind.ERROR] * 3
+    kind, receipt = await one.send("deposit", Decimal(1))
+    assert (kind, receipt.version) == (Kind.RECEIPT, 2)
+
+
 def test_ranges_that_lie_close_together_are_one() -> None:
     assert merged([(9, 9), (1, 2), (5, 5)], gap=2) == [(1, 5), (9, 9)]
     assert merged([(9, 9), (1, 2), (5, 5)], gap=3) == [(1, 9)]
