@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, OwnerDiedError, RayError
+from ray.exceptions import OwnerDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, Shard, ViewShell, named
 from eventray.runtime.link import TargetLost
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import answered, call, find_actor
+from eventray.runtime.remote import ANSWER_S, answered, ask_status, call, call_patiently, find_actor, kill
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
@@ -30,7 +30,6 @@ log = logging.getLogger("eventray.runtime")
 
 DIRECTORY = "directory"
 SUPERVISE_S = 1.0
-ANSWER_S = 10.0  # a part that does not tell its status by then is reported as unavailable
 LEASE_GRACE_S = 30.0  # after a crash of the Directory itself: how long the driver has to renew its lease
 CALLS_AT_ONCE = 10_000
 
@@ -112,7 +111,12 @@ class Directory:
 
     async def _wait_until_serving(self) -> None:
         try:
-            await asyncio.gather(*(_wake(actor) for actor in (*self._shards.values(), *self._views.values())))
+            await asyncio.gather(
+                *(
+                    call_patiently(actor.wake, patience_s=float("inf"))
+                    for actor in (*self._shards.values(), *self._views.values())
+                )
+            )
         except EventRayError:
             self._kill_all()
             await self._checkpoints.close()
@@ -162,7 +166,7 @@ class Directory:
         while not self._ending:
             await asyncio.sleep(SUPERVISE_S)
             actors = (*self._shards.values(), *self._views.values())
-            await asyncio.gather(*(_wake(actor, once=True) for actor in actors), return_exceptions=True)
+            await asyncio.gather(*(call(actor.wake) for actor in actors), return_exceptions=True)
             await self._placer.passivate_idle()
 
     @answered
@@ -170,8 +174,8 @@ class Directory:
         """How every part stands."""
         await self._start()
         shards, views, activations = await asyncio.gather(
-            asyncio.gather(*(_status(actor) for actor in self._shards.values())),
-            asyncio.gather(*(_status(actor) for actor in self._views.values())),
+            asyncio.gather(*(ask_status(actor) for actor in self._shards.values())),
+            asyncio.gather(*(ask_status(actor) for actor in self._views.values())),
             self._placer.statuses(),
         )
         return Status(
@@ -268,33 +272,9 @@ def pinned_here() -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False)}
 
 
-def kill(actor: Any) -> None:
-    """End an actor for good; its name is free then."""
-    with contextlib.suppress(RayError, ValueError):
-        ray.kill(actor, no_restart=True)
-
-
 def exit_here() -> None:
     """End this actor for good."""
     kill(ray.get_runtime_context().current_actor)
-
-
-async def _wake(actor: Any, *, once: bool = False) -> None:
-    while True:
-        try:
-            await call(actor.wake)
-            return
-        except TargetLost:
-            if once:
-                return
-            await asyncio.sleep(0.1)
-
-
-async def _status(actor: Any) -> Any:
-    try:
-        return await asyncio.wait_for(call(actor.status), ANSWER_S)
-    except (TargetLost, EventRayError, TimeoutError, GetTimeoutError) as error:
-        return error
 
 
 async def _close_all(actors: list[Any]) -> None:

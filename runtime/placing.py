@@ -16,12 +16,11 @@ from eventray.runtime.actors import ActivationShell, Plan, named
 from eventray.runtime.app import App
 from eventray.runtime.link import TargetLost
 from eventray.runtime.placement import Dedicated
-from eventray.runtime.remote import call, find_actor
+from eventray.runtime.remote import ask_status, call, find_actor, kill
 from eventray.runtime.status import ActivationStatus
 from eventray.store.manifest import Manifest
 
 ROOM_POLL_S = 0.1
-ANSWER_S = 10.0
 ACTIVATIONS_PER_CORE = 16  # an idle one takes 0.8 % of a core ...
 BYTES_PER_ACTIVATION = 64 << 20  # ... and about 48 MB; half of the memory is for them
 
@@ -122,22 +121,13 @@ class Placer:
         with contextlib.suppress(TargetLost, EventRayError):
             await call(actor.close)
         self.actors.pop(stream, None)
-        with contextlib.suppress(Exception):
-            ray.kill(actor, no_restart=True)
+        kill(actor)
 
     async def statuses(self) -> list[ActivationStatus]:
         """How the activations stand, as far as they answer."""
 
-        async def ask(actor: Any) -> ActivationStatus | None:
-            try:
-                status = await asyncio.wait_for(call(actor.status), ANSWER_S)
-            except (TargetLost, EventRayError, TimeoutError):
-                return None
-            assert isinstance(status, ActivationStatus)
-            return status
-
-        found = await asyncio.gather(*(ask(actor) for actor in list(self.actors.values())))
-        return [status for status in found if status is not None]
+        found = await asyncio.gather(*(ask_status(actor) for actor in list(self.actors.values())))
+        return [status for status in found if isinstance(status, ActivationStatus)]
 
 
 def default_max_active() -> int:

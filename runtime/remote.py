@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between p
 
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
+ANSWER_S = 10.0  # what does not tell its status by then is reported as unavailable
 PATIENCE_S = 30.0  # an actor that crashed is back within a second or two
 
 
@@ -205,3 +207,17 @@ def find_actor(name: str, namespace: str) -> Any | None:
         return ray.get_actor(name, namespace=namespace)
     except (ValueError, RayError):
         return None
+
+
+async def ask_status(actor: Any) -> Any:
+    """How a part of an app stands, as it says itself; the error when it does not answer in time."""
+    try:
+        return await asyncio.wait_for(call(actor.status), ANSWER_S)
+    except (TargetLost, EventRayError, TimeoutError) as error:
+        return error
+
+
+def kill(actor: Any) -> None:
+    """End an actor for good; its name is free then."""
+    with contextlib.suppress(RayError, ValueError):
+        ray.kill(actor, no_restart=True)

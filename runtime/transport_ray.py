@@ -18,11 +18,11 @@ from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, St
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
-from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options, kill, pinned_here
+from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options, pinned_here
 from eventray.runtime.link import Channel, TargetLost
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
-from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, pickled
+from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
 from eventray.runtime.status import Status
 from eventray.runtime.transport import ShardPort, activation_target, shard_target
 
