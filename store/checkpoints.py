@@ -62,6 +62,7 @@ class _Connection(StoreConnection):
 
     def save(self, row: tuple[object, ...]) -> None:
         self.execute(_SAVE, row)
+        self.bound_wal()
 
     def load(self, name: str) -> tuple[int, str, bytes, bytes, int] | None:
         found: tuple[int, str, bytes, bytes, int] | None = self.execute(_LOAD, (name,)).fetchone()

@@ -68,6 +68,7 @@ class ShardFile:
         self._head_file: HeadFile | None = None
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
+        self._index_keeper: aiosqlite.Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._fenced: ShardFenced | None = None
         self._closed = False
@@ -112,7 +113,10 @@ class ShardFile:
         assert self._head_file is not None
         place, durability = self.place, self.place.durability
         self._require_file(create=False)
-        writer = await connect(WriteConnection, self.path, durability, *schema.WRITER_PRAGMAS)
+        wal_bytes_max = place.limits.wal_bytes_max
+        writer = await connect(
+            WriteConnection, self.path, durability, *schema.WRITER_PRAGMAS, wal_bytes_max=wal_bytes_max
+        )
         reader = None
         try:
             await call(writer, check_info, place.info)
@@ -127,6 +131,7 @@ class ShardFile:
             if isinstance(error, ShardFenced):
                 self._fenced = error
             raise
+        await self._let_index_go()
         self._reader, self._writer = reader, writer
         self._reopened(self.epoch, position)
 
@@ -187,8 +192,14 @@ class ShardFile:
 
     async def _drop(self, writer: aiosqlite.Connection) -> None:
         if self._writer is writer:
-            reader, self._reader, self._writer = self._reader, None, None
-            await _close(reader, writer)
+            # While the reader is open, closing the writer checkpoints nothing, and SQLite keeps the index of the WAL,
+            # which does not count what failed. Without it all that looks whole would, be it on the disk or not.
+            self._index_keeper, self._reader, self._writer = self._reader, None, None
+            await _close(writer)
+
+    async def _let_index_go(self) -> None:
+        reader, self._index_keeper = self._index_keeper, None
+        await _close(reader)
 
     async def close(self) -> None:
         """Close the connections, then give up the lock; a second call does nothing."""
@@ -196,6 +207,7 @@ class ShardFile:
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         reader, writer, self._reader, self._writer = self._reader, self._writer, None, None
+        await self._let_index_go()
         await _close(reader, writer)
         if self._head_file is not None:
             self._head_file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from eventray.store import rows, schema
 from eventray.store.columns import Columns
 from eventray.store.connection import StoreConnection
 from eventray.store.head import HeadFile
+from eventray.store.limits import MIB
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand
 from eventray.store.rows import TypeName
 from eventray.store.stored import EventRow, committed
@@ -94,12 +96,23 @@ class WriteConnection(StoreConnection):
         self._opening = opening
         self._path = str(self.path)
         if opening.repair:
-            # After a failed sync the system may call pages clean that never reached the disk. This writes all of the
-            # WAL into the file again, and syncs that, before anything new relies on it.
+            self._rewrite_wal()
             self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._recall()
         self._check_witness()
         return self._raise_epoch(), self.position
+
+    def _rewrite_wal(self) -> None:
+        # After a failed sync the system may call pages clean that never reached the disk, and the next sync succeeds
+        # without them. What is in the WAL has to be on the disk before any of it goes into the file.
+        fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while part := os.pread(fd, MIB, at):
+                at += os.pwrite(fd, part, at)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def _recall(self) -> None:
         self._sql = self.cursor()
@@ -158,6 +171,7 @@ class WriteConnection(StoreConnection):
         """
         while jobs:
             jobs = self._transaction(jobs)
+        self.bound_wal()
         return self.position
 
     def _transaction(self, jobs: list[AppendJob]) -> list[AppendJob]:
@@ -330,3 +344,4 @@ class WriteConnection(StoreConnection):
             self.undo()
         draft.heads[stream] = head
         self._adopt(draft, self._digest)
+        self.bound_wal()
