@@ -65,7 +65,7 @@ class Manifest:
         if shards is not None and (type(shards) is not int or not 1 <= shards <= BUCKETS):
             raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_folder(directory)
             path = directory / "store.json"
             if not path.exists():
                 with _locked(directory):
@@ -83,6 +83,8 @@ class Manifest:
         buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
         entries = [ShardEntry() for _ in range(shards)]
         manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries)
+        with contextlib.suppress(PermissionError):  # a folder that only others may list is theirs to keep
+            sync_folder(directory.absolute().parent)
         manifest._save()
         return manifest
 
@@ -170,11 +172,23 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that a power cut does not undo what was made, renamed or removed in a folder; may raise OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)
+
+
+def _make_folder(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing[1:]:
+        sync_folder(folder.absolute().parent)
 
 
 @contextlib.contextmanager

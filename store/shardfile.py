@@ -20,6 +20,7 @@ from eventray.store.failures import is_full, translated
 from eventray.store.head import HeadFile
 from eventray.store.limits import StoreLimits
 from eventray.store.lock import FileLock, boot_id
+from eventray.store.manifest import sync_folder
 from eventray.store.reading import ReadConnection
 from eventray.store.writing import Clock, Opening, WriteConnection
 
@@ -103,11 +104,7 @@ class ShardFile:
             await call(connection, _Maker.make, self.place.info)
         finally:
             await connection.close()
-        directory = os.open(self.place.directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(self.place.directory)
 
     async def _connect(self, *, repair: bool) -> None:
         assert self._head_file is not None

@@ -27,7 +27,10 @@ _OPEN_KINDS = 0x100 | 0x800 | 0x80000  # main database, its rollback journal, it
 
 
 class Op(NamedTuple):
-    """One operation on one file. `size` is the new length of a truncation; `new`: this opening creates the file."""
+    """One operation on one file.
+
+    `size` is the new length of a truncation; `new`: this opening creates the file; `synced`: and so is the deletion.
+    """
 
     kind: Kind
     path: str
@@ -35,6 +38,7 @@ class Op(NamedTuple):
     data: bytes = b""
     size: int = 0
     new: bool = False
+    synced: bool = False
     thread: int = 0
 
     @property
@@ -152,7 +156,8 @@ class _Shim:
         _File.from_address(file).methods = ctypes.pointer(self._patched[address])
 
     def _delete(self, vfs: int, name: bytes, sync_directory: int) -> int:
-        return self._do(Op("delete", name.decode()), lambda: int(self._real.delete(vfs, name, sync_directory)))
+        op = Op("delete", name.decode(), synced=bool(sync_directory))
+        return self._do(op, lambda: int(self._real.delete(vfs, name, sync_directory)))
 
     def _close(self, file: int) -> int:
         _, methods = self._files.pop(file)
