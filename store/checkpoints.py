@@ -64,6 +64,9 @@ class _Connection(StoreConnection):
         self.execute(_SAVE, row)
         self.bound_wal()
 
+    def drop(self, name: str) -> None:
+        self.execute("DELETE FROM checkpoints WHERE name = ?", (name,))
+
     def load(self, name: str) -> tuple[int, str, bytes, bytes, int] | None:
         found: tuple[int, str, bytes, bytes, int] | None = self.execute(_LOAD, (name,)).fetchone()
         return found
@@ -156,6 +159,10 @@ class CheckpointStore:
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warning("the checkpoint %r in %s is ignored: %s", name, self.path, error)
             return None
+
+    async def drop(self, name: str) -> None:
+        """Forget a checkpoint: its view is built anew."""
+        await self._call(_Connection.drop, name)
 
     async def names(self) -> list[str]:
         """Return the names that have a checkpoint, in order."""

@@ -66,8 +66,21 @@ class HeadFile:
                 _log.warning("%s cannot be written: %s", self.path, error)
                 self._warned = True
 
-    def lost_with_power(self, head: Head) -> bool:
-        """Tell whether commits after `head` may be gone by right: never synced, and the machine booted since."""
+    def accept(self, position: int, digest: bytes) -> None:
+        """Record, on disk before this returns, that the log ends here now, whatever was seen beyond; may raise OSError.
+
+        Without the sync another power cut could bring the old record back, to accuse what was appended since.
+        """
+        self.write(position, digest)
+        os.fsync(self._fd)
+
+    def lost_with_power(self, head: Head | None) -> bool:
+        """Tell whether commits may be gone by right: they were never synced, and the machine booted since.
+
+        A witness that has nothing to say may have gone the same way.
+        """
+        if head is None:
+            return not self._synced
         return not head.synced and head.boot != self._boot
 
     def close(self) -> None:

@@ -57,13 +57,17 @@ class ShardPlace:
 
 
 class ShardFile:
-    """The open file. A failure whose outcome is unknown closes both connections; the next call opens new ones."""
+    """The open file. A failure whose outcome is unknown closes both connections; the next call opens new ones.
+
+    `lost_with_power`: when it was opened its last commits may have been gone by right (`durability="os"`).
+    """
 
     def __init__(self, place: ShardPlace, reopened: Callable[[int, int], None]) -> None:
         """`reopened(epoch, position)` is called whenever the connections are open (again)."""
         self.place = place
         self.path = place.path("db")
         self.epoch = 0
+        self.lost_with_power = False
         self._reopened = reopened
         self._lock: FileLock | None = None
         self._head_file: HeadFile | None = None
@@ -120,7 +124,7 @@ class ShardFile:
             opening = Opening(
                 place.index, self._head_file, place.clock, place.limits.cached_streams_max, self.epoch, repair
             )
-            self.epoch, position = await call(writer, WriteConnection.start, opening)
+            self.epoch, position, lost_with_power = await call(writer, WriteConnection.start, opening)
             reader = await connect(ReadConnection, self.path, durability, "PRAGMA query_only=ON")
             await call(reader, ReadConnection.start, place.index, place.limits)
         except BaseException as error:
@@ -130,6 +134,7 @@ class ShardFile:
             raise
         await self._let_index_go()
         self._reader, self._writer = reader, writer
+        self.lost_with_power = self.lost_with_power or lost_with_power
         self._reopened(self.epoch, position)
 
     def require_service(self) -> None:

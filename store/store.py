@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from eventray.store.rows import fingerprint_of
 from eventray.store.shard import Shard
 from eventray.store.writing import Clock, utc_now_us
 
+_log = logging.getLogger("eventray.store")
 _PAGE_RECORDS = 1000
 _COMMAND_NAME = "append"  # what the store calls a command that came without a name
 _DEFAULT_LIMITS = StoreLimits()
@@ -99,9 +101,15 @@ class EventStore:
         return store
 
     async def _compare_with_checkpoints(self) -> None:
-        for index, (position, name) in (await self.checkpoints.witnessed(self.manifest.generation)).items():
+        seen = await self.checkpoints.witnessed(self.manifest.generation)
+        for index, (position, name) in seen.items():
             shard = self.shards.get(index)
             if shard is not None and shard.head < position:
+                if shard.lost_with_power:
+                    _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
+                    await self.checkpoints.drop(name)
+                    await self._compare_with_checkpoints()
+                    return
                 path = self.manifest.directory / f"shard-{index:04d}.db"
                 raise StoreCorrupted(
                     str(path),

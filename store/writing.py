@@ -88,8 +88,10 @@ class WriteConnection(StoreConnection):
     position: int
     epoch: int
 
-    def start(self, opening: Opening) -> tuple[int, int]:
+    def start(self, opening: Opening) -> tuple[int, int, bool]:
         """Check the file against its witness, raise the epoch; return that and the log's last position.
+
+        True as the third: the last commits may be gone by right, after a power cut with relaxed durability.
 
         Raises `StoreCorrupted` when the file went back in time, `ShardFenced` when another writer has taken it over.
         """
@@ -99,8 +101,8 @@ class WriteConnection(StoreConnection):
             self._rewrite_wal()
             self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._recall()
-        self._check_witness()
-        return self._raise_epoch(), self.position
+        lost_with_power = self._check_witness()
+        return self._raise_epoch(), self.position, lost_with_power
 
     def _rewrite_wal(self) -> None:
         # After a failed sync the system may call pages clean that never reached the disk, and the next sync succeeds
@@ -129,14 +131,16 @@ class WriteConnection(StoreConnection):
         self._types = {(t.name, t.version): t for t in self._type_of.values()}
         self._heads: dict[str, StreamHead] = {}
 
-    def _check_witness(self) -> None:
+    def _check_witness(self) -> bool:
         head_file = self._opening.head_file
         seen = head_file.read()
+        lost_with_power = head_file.lost_with_power(seen)
         if seen is None or not seen.position:
-            return
+            return lost_with_power
         if seen.position > self.position:
-            if head_file.lost_with_power(seen):
-                return
+            if lost_with_power:
+                head_file.accept(self.position, self._digest)
+                return True
             raise StoreCorrupted(
                 self._path,
                 f"it ends at position {self.position}, but {head_file.path.name} saw position {seen.position}: "
@@ -148,6 +152,7 @@ class WriteConnection(StoreConnection):
             raise StoreCorrupted(
                 self._path, f"its history up to position {seen.position} is not the one that {head_file.path.name} saw"
             )
+        return lost_with_power
 
     def _raise_epoch(self) -> int:
         one = self._sql.execute
