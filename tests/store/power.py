@@ -21,7 +21,7 @@ from tests.store.workload import Told
 
 SECTOR_BYTES = 512
 Fate = Literal["lost", "kept", "in order", "any"]
-Kind = Literal["make", "write", "cut", "sync", "failed", "remove", "rename", "sync folder", "told"]
+Kind = Literal["make", "write", "cut", "sync", "failed", "remove", "rename", "sync folder", "begun", "told"]
 
 
 class Event(NamedTuple):
@@ -50,6 +50,14 @@ class Recorder(vfs.Watcher):
         self._made = 0
         self._fresh: set[int] = set()
         self._descriptors: dict[int, str] = {}
+        for path in sorted(root.rglob("*")):
+            if name := self._name(path):
+                self._make(name)
+                if path.is_file():
+                    self._add("write", name, data=path.read_bytes())
+                    self._add("sync", name)
+                self.events.append(Event("sync folder", name=str(Path(name).parent)))
+        self.events.append(Event("begun"))  # what is before was on the disk already
 
     def tell(self, *facts: Any) -> None:
         self.events.append(Event("told", facts=facts))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventray.domain.errors import EventRayError
-from eventray.store import schema
+from eventray.store import Record, schema
 from tests.store import vfs
 from tests.store.power import Disk, Event, Fate, Recorder
 from tests.store.workload import EVENTS, Told, judge_directory, opened, whole_log, work
@@ -18,24 +18,29 @@ from tests.store.workload import EVENTS, Told, judge_directory, opened, whole_lo
 pytestmark = pytest.mark.skipif(not vfs.AVAILABLE, reason=vfs.WHY_NOT)
 
 COMMANDS = 10
-CUTS = 40
+DB, WAL = "shard-0000.db", "shard-0000.db-wal"
+CUTS = 26
 FATES: list[Fate] = ["lost", "kept", "in order", "in order", "any", "any"]
 
 
-async def recorded(root: Path, fault: vfs.Watcher | None = None, **options: object) -> list[Event]:
-    """What happens below `root` from making a store to closing it."""
-    root.mkdir()
+async def recorded(
+    root: Path, fault: vfs.Fault | None = None, one_in: int = 0, commands: int = COMMANDS, **options: object
+) -> list[Event]:
+    """What happens below `root` from opening a store, made if there is none, to closing it."""
+    root.mkdir(exist_ok=True)
     recorder = Recorder(root, fault)
     with recorder.watching():
         async with await opened(root / "data", **options) as store:
-            await work(store, recorder.tell, COMMANDS)
+            if fault is not None:
+                fault.start(nth=one_in)
+            await work(store, recorder.tell, commands)
     return recorder.events
 
 
 def disks(events: list[Event], root: Path, cuts: int = CUTS) -> Iterator[tuple[Disk, Path]]:
     """Cut the power at seeded instants, and build disks: all uncertain lost, all kept, and some at random."""
-    chance = random.Random(len(events))
-    for cut in sorted(chance.sample(range(1, len(events) + 1), cuts)):
+    begun = next(number for number, event in enumerate(events, 1) if event.kind == "begun")
+    for cut in sorted(random.Random(len(events)).sample(range(begun, len(events) + 1), cuts)):
         disk = Disk(events, cut)
         for number, fate in enumerate(FATES):
             image = root / f"{cut}-{number}"
@@ -77,18 +82,59 @@ async def test_without_syncs_the_same_cuts_lose_what_was_told(
 async def test_relaxed_durability_loses_whole_commits_from_the_end_and_opens(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The log of each shard is a prefix of the log before; snapshots, checkpoints and witness are no obstacle."""
     events = await recorded(tmp_path / "run", durability="os")
-    async with await opened(tmp_path / "run" / "data", durability="os") as store:
-        whole = await whole_log(store)
+    whole = await log_of(tmp_path / "run" / "data")
     request.getfixturevalue("next_boot")
     lost = 0
-    for disk, data in disks(events, tmp_path / "images"):
-        nothing = Told()
-        async with await opened(data, durability="os") as store:
-            log = await whole_log(store)
-            for shard, records in log.items():
-                assert records == whole[shard][: len(records)]
-            lost += sum(map(len, log.values())) < EVENTS * len(disk.told.receipts)
-        await judge_directory(data, nothing, COMMANDS, durability="os")
-    assert lost > CUTS
+    for disk, data in disks(events, tmp_path / "images", cuts=15):
+        log = await log_of(data)
+        require_beginning(log, whole)
+        lost += sum(map(len, log.values())) < EVENTS * len(disk.told.receipts)
+        await judge_directory(data, Told(), COMMANDS, durability="os")
+    assert lost > 15
+
+
+async def log_of(data: Path) -> dict[int, list[Record]]:
+    async with await opened(data, durability="os") as store:
+        return await whole_log(store)
+
+
+def require_beginning(log: dict[int, list[Record]], whole: dict[int, list[Record]]) -> None:
+    for shard, records in log.items():
+        assert records == whole[shard][: len(records)]
+
+
+@pytest.mark.parametrize("durability", ["power", "os"])
+async def test_a_second_power_cut_is_survived_like_the_first(
+    tmp_path: Path, durability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = await recorded(tmp_path / "run", durability=durability)
+    for boot, (first, data) in enumerate(disks(events, tmp_path / "first", cuts=1)):
+        monkeypatch.setattr("eventray.store.shardfile.boot_id", lambda boot=boot: f"second {boot}")
+        again = await recorded(data.parent, commands=COMMANDS + 5, durability=durability)
+        whole = await log_of(data)
+        monkeypatch.setattr("eventray.store.shardfile.boot_id", lambda boot=boot: f"third {boot}")
+        for second, after in disks(again, tmp_path / "second", cuts=1):
+            if durability == "os":
+                require_beginning(await log_of(after), whole)
+            told = first.told.followed_by(second.told) if durability == "power" else Told()
+            await judge_directory(after, told, COMMANDS + 5, durability=durability)
+
+
+@pytest.mark.parametrize("durability", ["power", "os"])
+@pytest.mark.parametrize(
+    ("kind", "name", "one_in"),
+    [("write", DB, 10), ("sync", DB, 2), ("sync", WAL, 5), ("write", WAL, 20)],
+)
+async def test_after_failed_writes_and_syncs_a_power_cut_does_no_more_harm_than_ever(
+    tmp_path: Path, kind: vfs.Kind, name: str, one_in: int, durability: str, request: pytest.FixtureRequest
+) -> None:
+    """What a failed sync should have written is lost for good, whatever the next sync of that file says."""
+    result = vfs.IOERR_WRITE if kind == "write" else vfs.IOERR_FSYNC
+    fault = vfs.Flaky(kind, name, result)
+    events = await recorded(tmp_path / "run", fault, one_in, durability=durability)
+    assert fault.hits
+    request.getfixturevalue("next_boot")
+    for disk, data in disks(events, tmp_path / "images", cuts=3):
+        told = disk.told if durability == "power" else Told()
+        await judge_directory(data, told, COMMANDS, durability=durability)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _sqlite3
 import contextlib
 import ctypes
+import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -203,20 +204,41 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 class Fault(Watcher):
-    """From the `nth` operation of this kind on a file with this ending on, `times` of them get `result` instead."""
+    """Once started, the `nth` operation of this kind on a file of this name, and all up to `times`, get `result`."""
 
-    def __init__(self, kind: Kind, ending: str, result: int, *, nth: int = 1, times: int = 1) -> None:
-        self._kind, self._ending, self._result = kind, ending, result
-        self._skip, self.left = nth - 1, times
+    def __init__(self, kind: Kind, name: str, result: int) -> None:
+        self._kind, self._name, self._result = kind, name, result
+        self._skip = self._left = 0
         self.hits = 0
 
+    def start(self, *, nth: int = 1, times: int = 1) -> None:
+        self._skip, self._left = nth - 1, times
+
+    def stop(self) -> None:
+        self._left = 0
+
     def before(self, op: Op) -> int:
-        if op.kind != self._kind or not op.path.endswith(self._ending):
+        if not self._left or op.kind != self._kind or self._name not in ("", op.name):
             return OK
         if self._skip:
             self._skip -= 1
-        elif self.left:
-            self.left -= 1
-            self.hits += 1
-            return self._result
-        return OK
+            return OK
+        self._left -= 1
+        self.hits += 1
+        return self._result
+
+
+class Flaky(Fault):
+    """Once started, the first such operation gets `result`, and then by chance one in `nth`."""
+
+    def start(self, *, nth: int = 1, times: int = 1) -> None:
+        self._chance, self._nth = random.Random(nth), nth
+        super().start()
+
+    def before(self, op: Op) -> int:
+        if self._left and self.hits and self._chance.random() * self._nth > 1:
+            return OK
+        result = super().before(op)
+        if result != OK:
+            super().start()
+        return result

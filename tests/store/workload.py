@@ -10,12 +10,14 @@ import asyncio
 import json
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
+from eventray.domain.errors import StoreUnavailable
 from eventray.store import Appended, EventStore, NewCommand, NewRecord, Record, StoreLimits, rows, schema
 from tests.store.history import History, Outcome, Write, anomalies
 
@@ -26,6 +28,7 @@ VIEW = "Balances"
 EVENTS = 3
 SMALL_WAL = StoreLimits(wal_bytes_max=60_000)
 
+T = TypeVar("T")
 Tell = Callable[..., None]
 
 
@@ -64,32 +67,52 @@ class Told:
         else:
             self.checkpoint = {int(shard): position for shard, position in facts[0].items()}
 
-    def copy(self) -> Told:
-        return Told(list(self.receipts), dict(self.snapshots), dict(self.checkpoint))
+    def followed_by(self, later: Told) -> Told:
+        receipts, snapshots = self.receipts + later.receipts, self.snapshots | later.snapshots
+        return Told(receipts, snapshots, later.checkpoint or self.checkpoint)
 
 
 async def opened(directory: Path, **options: Any) -> EventStore:
     return await EventStore.open(directory, **{"app": APP, "shards": SHARDS, "limits": SMALL_WAL, **options})
 
 
-async def work(store: EventStore, tell: Tell, commands: int) -> None:
-    """Let one writer for each stream append so many commands, with snapshots; a view saves how far the log is."""
+async def again(call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and call again when the outcome is unknown, as a client does."""
+    for _ in range(30):
+        try:
+            return await call()
+        except StoreUnavailable:
+            continue
+    return await call()
 
-    async def append(stream: str) -> None:
-        for n in range(commands):
-            (done,) = await store.append_batch(stream, [command(stream, n)], expected_version=EVENTS * n)
+
+async def append(store: EventStore, stream: str, n: int) -> Appended:
+    """Send command n of a stream until the store says what became of it."""
+    send = partial(store.append_batch, stream, [command(stream, n)], expected_version=EVENTS * n)
+    (done,) = await again(send)
+    return done
+
+
+async def work(store: EventStore, tell: Tell, commands: int) -> None:
+    """Let one writer for each stream append up to so many commands, with snapshots; a view saves how far the log is."""
+
+    async def fill(stream: str) -> None:
+        begun = (await store.shard_of(stream).load(stream)).version // EVENTS
+        for n in range(begun, commands):
+            done = await append(store, stream, n)
             tell("receipt", *done)
             if n % 4 == 3:
-                await store.save_snapshot(stream, version=done.version, data=state(stream, done.version))
+                data = state(stream, done.version)
+                await again(partial(store.save_snapshot, stream, version=done.version, data=data))
                 tell("snapshot", stream, done.version)
 
     async def view() -> None:
         while any(not writer.done() for writer in writers):
             heads = await store.heads()
-            await store.save_checkpoint(VIEW, heads, json.dumps(heads).encode())
+            await again(partial(store.save_checkpoint, VIEW, heads, json.dumps(heads).encode()))
             tell("checkpoint", heads)
 
-    writers = [asyncio.create_task(append(stream)) for stream in STREAMS]
+    writers = [asyncio.create_task(fill(stream)) for stream in STREAMS]
     await asyncio.gather(*writers, view())
 
 
@@ -139,10 +162,9 @@ async def go_on(store: EventStore, told: Told, counts: dict[str, int]) -> None:
     last = {receipt.stream: receipt for receipt in told.receipts}
     for receipt in last.values():
         n = receipt.version // EVENTS - 1
-        (again,) = await store.append_batch(receipt.stream, [command(receipt.stream, n)], expected_version=EVENTS * n)
-        assert again == receipt._replace(duplicate=True)
+        assert await append(store, receipt.stream, n) == receipt._replace(duplicate=True)
     for stream, count in counts.items():
-        (done,) = await store.append_batch(stream, [command(stream, count)], expected_version=EVENTS * count)
+        done = await append(store, stream, count)
         assert (done.version, done.duplicate) == (EVENTS * (count + 1), False)
     await store.save_checkpoint(VIEW, await store.heads(), json.dumps(await store.heads()).encode())
 
