@@ -16,6 +16,7 @@ from eventray.store import NewCommand, NewRecord, StoreLimits
 from eventray.store.connection import call
 from tests.store import vfs
 from tests.store.conftest import deposits, one_shard
+from tests.store.power import Recorder
 from tests.store.vfs import FULL, IOERR_FSYNC, IOERR_WRITE, Fault, Kind, Op, Watcher, watched
 from tests.store.workload import SMALL_WAL, VIEW, Told, append, command, judge_directory, opened
 
@@ -153,6 +154,23 @@ async def test_an_io_error_reopens_the_shard_and_the_retry_settles_the_outcome(
             assert (done.version, shard.epoch) == (2, epoch + 1)
             assert not shard._is_current("A/1", taken.token)
             assert (await shard.load("A/1")).version == 2
+
+
+async def test_after_a_failed_sync_nothing_of_the_wal_goes_into_the_file_before_it_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    fault = Fault("sync", WAL, IOERR_FSYNC)
+    recorder = Recorder(tmp_path, fault)
+    with recorder.watching():
+        async with await opened(tmp_path / "data", durability="os") as store:
+            fault.start()
+            for n in range(40):
+                await append(store, ALICE, n)
+    kinds = [(event.kind, Path(event.name).name, event.offset) for event in recorder.events]
+    failed = kinds.index(("failed", WAL, 0))
+    into_file = next(n for n in range(failed, len(kinds)) if kinds[n][:2] == ("write", DB))
+    assert ("write", WAL, 0) in kinds[failed:into_file]
+    assert kinds[into_file - 1][:2] == ("sync", WAL)
 
 
 class HeldSyncs(Watcher):
