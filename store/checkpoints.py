@@ -16,7 +16,7 @@ import msgspec
 
 from eventray.domain.errors import StoreMismatch, StoreUnavailable
 from eventray.store import rows
-from eventray.store.connection import Durability, StoreConnection, call, connect
+from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import is_full, translated
 from eventray.store.lock import FileLock
 from eventray.store.records import Checkpoint
@@ -116,6 +116,7 @@ class CheckpointStore:
     async def _connect(self) -> aiosqlite.Connection:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        require_writable(self.path)
         connection = await connect(_Connection, self.path, self._durability, "PRAGMA journal_mode=WAL")
         try:
             info = {key: value for key, value in self._info.items() if value}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -89,6 +91,12 @@ class StoreConnection(sqlite3.Connection):
         with contextlib.suppress(sqlite3.Error):  # the failure that led here says more than one on the way back
             if self.in_transaction:
                 self.execute("ROLLBACK")
+
+
+def require_writable(path: Path) -> None:
+    """Raise PermissionError unless the file may be read and written; SQLite would open it for reading and go on."""
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 async def connect(

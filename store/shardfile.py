@@ -15,7 +15,7 @@ import aiosqlite
 
 from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted, StoreMismatch
 from eventray.store import schema
-from eventray.store.connection import Durability, StoreConnection, call, connect
+from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import is_full, translated
 from eventray.store.head import HeadFile
 from eventray.store.limits import StoreLimits
@@ -101,6 +101,7 @@ class ShardFile:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         elif not create and not self.path.stat().st_size:
             raise StoreCorrupted(str(self.path), "the file is empty")
+        require_writable(self.path)
 
     async def _make(self) -> None:
         connection = await connect(_Maker, self.path, "power", *schema.WRITER_PRAGMAS)
