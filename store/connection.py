@@ -55,16 +55,12 @@ class StoreConnection(sqlite3.Connection):
         method, args = parameters
         return _Returned(method(self, *args))
 
-    def prepare(self, path: Path, durability: Durability, wal_bytes_max: int, pragmas: Sequence[str]) -> None:
+    def prepare(self, path: Path, pragmas: Sequence[str], wal_bytes_max: int = WAL_BYTES_MAX) -> None:
         """Say which file this is, and apply its settings."""
         self.path = path
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_bytes_max = self._wal_bytes_due = wal_bytes_max
-        # SQLite checkpoints without shrinking the WAL, which is faster, if no reader is in its way. It keeps errors of
-        # that to itself: harmless as long as every commit is synced.
-        pages = wal_bytes_max * 4 // 5 // _WAL_FRAME_BYTES if durability == "power" else 0
-        sizes = (f"PRAGMA wal_autocheckpoint={pages}", f"PRAGMA journal_size_limit={wal_bytes_max}")
-        for pragma in (*schema.PRAGMAS, schema.SYNCHRONOUS[durability], *sizes, *pragmas):
+        for pragma in (*schema.PRAGMAS, f"PRAGMA journal_size_limit={wal_bytes_max}", *pragmas):
             self.execute(pragma)
 
     def bound_wal(self) -> None:
@@ -109,11 +105,18 @@ async def connect(
     )
     opened = await connection
     try:
-        await call(opened, factory.prepare, path, durability, wal_bytes_max, pragmas)
+        await call(opened, factory.prepare, path, (*_syncing(durability, wal_bytes_max), *pragmas), wal_bytes_max)
     except BaseException:
         await opened.close()
         raise
     return opened
+
+
+def _syncing(durability: Durability, wal_bytes_max: int) -> tuple[str, str]:
+    # SQLite checkpoints without shrinking the WAL, which is faster, if no reader is in its way. It keeps errors of that
+    # to itself: harmless as long as every commit is synced.
+    pages = wal_bytes_max * 4 // 5 // _WAL_FRAME_BYTES if durability == "power" else 0
+    return schema.SYNCHRONOUS[durability], f"PRAGMA wal_autocheckpoint={pages}"
 
 
 async def call(connection: aiosqlite.Connection, method: Callable[[C, *Ts], T], *args: *Ts) -> T:
