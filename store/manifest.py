@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
-from eventray.domain.errors import StoreCorrupted, StoreMismatch
+from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
 from eventray.store.failures import translated
+from eventray.store.files import manifest_lock, replace_file
+from eventray.store.moving import Move, finish_move
 
 FORMAT = 1
 HASH = "blake2b-64"
 BUCKETS = 4096
 SHARDS_DEFAULT = 4
 ShardState = Literal["creating", "created"]
+NAME = "store.json"
 
 
 @dataclass(slots=True)
@@ -32,12 +32,21 @@ class ShardEntry:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A generation that this store was resharded from: where each of its shards ended, position and digest (hex)."""
+
+    generation: int
+    ends: tuple[tuple[int, str], ...]
+
+
 @dataclass(slots=True)
 class Manifest:
     """The identity of a store. A file that it calls created is never made again.
 
     Streams hash to one of 4096 buckets (`hash`: blake2b of 8 bytes over the UTF-8 of the stream, big endian, modulo
-    the buckets), buckets map to shards.
+    the buckets), buckets map to shards. `generation` is 1 in a new store; a restore or a reshard gives a later one,
+    taken from the clock so that no two copies share it. `lineage` lists what it was resharded from, oldest first.
     """
 
     directory: Path
@@ -46,6 +55,7 @@ class Manifest:
     generation: int
     buckets: list[int]
     entries: list[ShardEntry]
+    lineage: list[Ancestor] = field(default_factory=list)
     format: int = FORMAT
     hash: str = HASH
 
@@ -66,9 +76,9 @@ class Manifest:
             raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = directory / "store.json"
+            path = directory / NAME
             if not path.exists():
-                with _locked(directory):
+                with manifest_lock(directory):
                     if not path.exists():  # not made by another process meanwhile
                         return cls._create(directory, app, shards or SHARDS_DEFAULT)
             return cls._load(path, app, shards)
@@ -79,26 +89,35 @@ class Manifest:
     def _create(cls, directory: Path, app: str, shards: int) -> Manifest:
         left = next(directory.glob("shard-*.db"), None)
         if left is not None:
-            raise StoreCorrupted(str(directory / "store.json"), f"it is gone, but {left.name} is there")
-        buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
+            raise StoreCorrupted(str(directory / NAME), f"it is gone, but {left.name} is there")
         entries = [ShardEntry() for _ in range(shards)]
-        manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries)
-        manifest._save()
+        manifest = cls(directory, app, uuid.uuid4().hex, 1, even_buckets(shards), entries)
+        manifest.save()
         return manifest
 
     @classmethod
-    def _load(cls, path: Path, app: str, shards: int | None) -> Manifest:
+    def load(cls, directory: Path | str) -> Manifest:
+        """Return the manifest of the store in `directory`, whatever its app and number of shards.
+
+        Raises `StoreUnavailable` (there is none, or it cannot be read), `StoreMismatch`, `StoreCorrupted`.
+        """
+        directory = Path(directory)
         try:
-            raw = json.loads(path.read_bytes())
-            found_format, found_hash, found_app = raw["format"], raw["hash"], raw["app"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
-        asked: list[tuple[str, object, object]] = [("format", FORMAT, found_format), ("hash", HASH, found_hash)]
-        asked.append(("app", app, found_app))
-        for what, expected, found in asked:
-            if expected != found:
-                raise StoreMismatch(str(path), what, expected, found)
+            if not (directory / NAME).exists():
+                raise StoreUnavailable(str(directory), f"there is no store here (no {NAME})")
+            return cls._load(directory / NAME, None, None)
+        except OSError as error:
+            raise translated(error, directory) from error
+
+    @classmethod
+    def _load(cls, path: Path, app: str | None, shards: int | None) -> Manifest:
+        raw = read_sealed(path)
         try:
+            if raw.get("unfinished"):
+                raw = finish_reshard(path)
+            for what, expected, found in (("hash", HASH, raw["hash"]), ("app", app, raw["app"])):
+                if expected is not None and expected != found:
+                    raise StoreMismatch(str(path), what, expected, found)
             manifest = cls._parsed(path.parent, raw)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
@@ -114,7 +133,11 @@ class Manifest:
             raise ValueError(f"its map does not give each of {BUCKETS} buckets a shard")
         if not all(entry.state in ("creating", "created") for entry in entries):
             raise ValueError("a shard is neither creating nor created")
-        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries)
+        lineage = [
+            Ancestor(older["generation"], tuple((position, digest) for position, digest in older["ends"]))
+            for older in raw.get("lineage", [])
+        ]
+        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries, lineage)
 
     def shard_of(self, stream: str) -> int:
         """Return the index of the shard that the stream lives in."""
@@ -138,51 +161,66 @@ class Manifest:
         for index in indexes:
             self.entries[index] = ShardEntry(state, node)
         try:
-            with _locked(self.directory):
-                self._save()
+            with manifest_lock(self.directory):
+                self.save()
         except OSError as error:
             raise translated(error, self.directory) from error
 
-    def _save(self) -> None:
-        runs = [[shard, len(list(same))] for shard, same in groupby(self.buckets)]
-        raw = {
+    def save(self, *, unfinished: Move | None = None) -> None:
+        """Write `store.json`; OSError. `unfinished`: the move that a reshard is about to make."""
+        raw: dict[str, Any] = {
             "format": self.format,
             "app": self.app,
             "store_id": self.store_id,
             "generation": self.generation,
             "hash": self.hash,
-            "buckets": runs,
+            "buckets": [[shard, len(list(same))] for shard, same in groupby(self.buckets)],
             "shards": [{"state": entry.state, "node": entry.node} for entry in self.entries],
         }
-        replace_file(self.directory / "store.json", (json.dumps(raw, indent=1) + "\n").encode())
+        if self.lineage:
+            raw["lineage"] = [{"generation": older.generation, "ends": older.ends} for older in self.lineage]
+        if unfinished:
+            raw["unfinished"] = asdict(unfinished)
+        write_sealed(self.directory / NAME, raw)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, the old or the new content is there; OSError when neither can be done."""
-    temporary = path.with_suffix(".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def finish_reshard(path: Path) -> dict[str, Any]:
+    """End the move of files that `store.json` calls unfinished, and return what it says then; OSError."""
+    with manifest_lock(path.parent):
+        raw = read_sealed(path)
+        if raw.get("unfinished"):  # not ended by another process meanwhile
+            finish_move(path.parent, Move.parsed(raw.pop("unfinished")))
+            write_sealed(path, raw)
+    return raw
+
+
+def even_buckets(shards: int) -> list[int]:
+    """Return the shard of each bucket when `shards` of them share the buckets evenly."""
+    return [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
+
+
+def write_sealed(path: Path, raw: dict[str, Any]) -> None:
+    """Write a JSON file with a checksum of its other fields in it, whole or not at all; OSError."""
+    replace_file(path, (json.dumps(raw | {"checksum": _seal(raw)}, indent=1) + "\n").encode())
+
+
+def read_sealed(path: Path, *, format: int = FORMAT) -> dict[str, Any]:
+    """Return what `write_sealed` wrote; a missing checksum passes.
+
+    Raises OSError, `StoreMismatch` (another format), `StoreCorrupted`.
+    """
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        found = raw["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
+    if found != format:
+        raise StoreMismatch(str(path), "format", format, found)
+    checksum = raw.pop("checksum", None)
+    if checksum is not None and checksum != _seal(raw):
+        raise StoreCorrupted(str(path), "its checksum does not fit its content")
+    return raw
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    # Held for milliseconds by whoever changes the manifest, so waiting is right.
-    fd = os.open(directory / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+def _seal(raw: dict[str, Any]) -> int:
+    return crc32(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode())

@@ -17,9 +17,11 @@ from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable,
 from eventray.store import schema
 from eventray.store.connection import Durability, StoreConnection, call, connect
 from eventray.store.failures import is_full, translated
+from eventray.store.files import sync
 from eventray.store.head import HeadFile
 from eventray.store.limits import StoreLimits
 from eventray.store.lock import FileLock, boot_id
+from eventray.store.moving import shard_file
 from eventray.store.reading import ReadConnection
 from eventray.store.writing import Clock, Opening, WriteConnection
 
@@ -42,7 +44,7 @@ class ShardPlace:
 
     def path(self, suffix: str) -> Path:
         """Return one of the shard's files: `db`, `lock` or `head`."""
-        return self.directory / f"shard-{self.index:04d}.{suffix}"
+        return self.directory / shard_file(self.index, suffix)
 
     @property
     def info(self) -> dict[str, object]:
@@ -102,11 +104,7 @@ class ShardFile:
             await call(connection, _Maker.make, self.place.info)
         finally:
             await connection.close()
-        directory = os.open(self.place.directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(self.place.directory)
 
     async def _connect(self, *, repair: bool) -> None:
         assert self._head_file is not None
