@@ -1,6 +1,8 @@
 """The event store: events in sharded SQLite files, with snapshots and checkpoints. No Ray."""
 
+from eventray.store.backup import BackupReport, ShardEnd, backup
 from eventray.store.checkpoints import CheckpointStore
+from eventray.store.info import ShardInfo, StoreInfo, info
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import Manifest
 from eventray.store.records import (
@@ -18,11 +20,16 @@ from eventray.store.records import (
     check_id,
     stream_name,
 )
+from eventray.store.reshard import ReshardReport, reshard
+from eventray.store.restore import RestoreReport, restore
 from eventray.store.shard import Shard
 from eventray.store.store import EventStore
+from eventray.store.verify import VerifyReport, verify
+from eventray.store.verify_shard import Problem, ShardReport
 
 __all__ = [
     "Appended",
+    "BackupReport",
     "BatchResult",
     "Checkpoint",
     "CheckpointStore",
@@ -33,11 +40,24 @@ __all__ = [
     "Manifest",
     "NewCommand",
     "NewRecord",
+    "Problem",
     "Record",
+    "ReshardReport",
+    "RestoreReport",
     "Shard",
+    "ShardEnd",
+    "ShardInfo",
     "ShardPage",
+    "ShardReport",
     "Snapshot",
+    "StoreInfo",
     "StoreLimits",
+    "VerifyReport",
+    "backup",
     "check_id",
+    "info",
+    "reshard",
+    "restore",
     "stream_name",
+    "verify",
 ]

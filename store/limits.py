@@ -12,8 +12,9 @@ MIB = 1024 * KIB
 class StoreLimits:
     """Bounds of one shard; what is above a bound is refused before anything is written.
 
-    `event_bytes_max` counts data and meta of one event; `batch_*` bound one append call, `commit_*` what
-    one transaction collects from waiting calls, `pending_*` what may wait (above: `Overloaded`), `page_*` one page.
+    `event_bytes_max` counts data and meta of one event; `batch_*` bound one append call, `commit_*` what one
+    transaction collects from waiting calls, `pending_*` what may wait (above: `Overloaded`), `page_*` one page. A file
+    of up to `check_bytes_max` is checked by SQLite whenever it is opened (0.3 s for 64 MiB), a larger one by `verify`.
     """
 
     event_bytes_max: int = MIB
@@ -27,6 +28,7 @@ class StoreLimits:
     snapshot_bytes_max: int = 256 * MIB
     cached_streams_max: int = 100_000
     tokens_max: int = 200_000
+    check_bytes_max: int = 64 * MIB
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

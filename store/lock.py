@@ -94,6 +94,22 @@ class FileLock:
             self._fd = -1
 
 
+def holder_of(path: Path) -> str:
+    """Return who holds the lock of that file at this moment; empty: nobody."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(fd, this_process(""))
+        return str(holder) if holder else "a process that has not said its name"
+    finally:
+        os.close(fd)
+    return ""
+
+
 def _wait(fd: int, path: Path, us: Holder, deadline: float) -> None:
     while True:
         with contextlib.suppress(BlockingIOError):

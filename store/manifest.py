@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -38,6 +39,12 @@ class Ancestor:
 
     generation: int
     ends: tuple[tuple[int, str], ...]
+
+    @property
+    def digest(self) -> bytes:
+        """What the digest chains of the generation after it begin with."""
+        ends = json.dumps([self.generation, self.ends], separators=(",", ":"))
+        return blake2b(ends.encode(), digest_size=32).digest()
 
 
 @dataclass(slots=True)
@@ -118,7 +125,7 @@ class Manifest:
             for what, expected, found in (("hash", HASH, raw["hash"]), ("app", app, raw["app"])):
                 if expected is not None and expected != found:
                     raise StoreMismatch(str(path), what, expected, found)
-            manifest = cls._parsed(path.parent, raw)
+            manifest = cls.parsed(path.parent, raw)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
         if shards is not None and shards != manifest.shards:
@@ -126,7 +133,8 @@ class Manifest:
         return manifest
 
     @classmethod
-    def _parsed(cls, directory: Path, raw: dict[str, Any]) -> Manifest:
+    def parsed(cls, directory: Path, raw: dict[str, Any]) -> Manifest:
+        """Return the manifest that `as_json` gave; ValueError, KeyError or TypeError when it cannot be one."""
         buckets = [shard for shard, count in raw["buckets"] for _ in range(count)]
         entries = [ShardEntry(entry["state"], entry["node"]) for entry in raw["shards"]]
         if len(buckets) != BUCKETS or not all(0 <= shard < len(entries) for shard in buckets):
@@ -168,6 +176,13 @@ class Manifest:
 
     def save(self, *, unfinished: Move | None = None) -> None:
         """Write `store.json`; OSError. `unfinished`: the move that a reshard is about to make."""
+        raw = self.as_json()
+        if unfinished:
+            raw["unfinished"] = asdict(unfinished)
+        write_sealed(self.directory / NAME, raw)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `store.json` says, as plain values."""
         raw: dict[str, Any] = {
             "format": self.format,
             "app": self.app,
@@ -178,10 +193,13 @@ class Manifest:
             "shards": [{"state": entry.state, "node": entry.node} for entry in self.entries],
         }
         if self.lineage:
-            raw["lineage"] = [{"generation": older.generation, "ends": older.ends} for older in self.lineage]
-        if unfinished:
-            raw["unfinished"] = asdict(unfinished)
-        write_sealed(self.directory / NAME, raw)
+            raw["lineage"] = [asdict(older) for older in self.lineage]
+        return raw
+
+    def begin_generation(self) -> None:
+        """Make this the manifest of a new copy, whose files are all there and on no certain node."""
+        self.generation = max(self.generation + 1, time.time_ns() // 1000)
+        self.entries = [ShardEntry("created") for _ in self.entries]
 
 
 def finish_reshard(path: Path) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
+
+from eventray.store import schema
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _UUID7_VERSION_AT = 14
@@ -26,7 +29,6 @@ HEAD = struct.Struct("<qqqIIII")
 _LENGTH = struct.Struct("<I")
 CRC_SIGN = 1 << 31  # stored signed: SQLite keeps such an integer in 4 bytes, an unsigned one often in 6
 EMPTY_HASH = blake2b(b"").digest()
-DIGEST_BYTES = 32
 
 
 class TypeName(NamedTuple):
@@ -114,15 +116,42 @@ def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None
     return crc32(data, crc) - CRC_SIGN
 
 
+def checksums(
+    heads: Iterable[bytes],
+    stream_crcs: Iterable[int],
+    keys: Sequence[bytes | None],
+    metas: Sequence[bytes | None],
+    data: Sequence[bytes],
+) -> list[int]:
+    """Return the `checksum` of each of many rows, column by column."""
+    extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
+    return [crc - CRC_SIGN for crc in map(crc32, data, map(crc32, extras, map(crc32, heads, stream_crcs)))]
+
+
 def leaf(stream_part: bytes, type_part: bytes, head: bytes, id_part: bytes, meta: bytes | None, data: bytes) -> bytes:
     """Return the event's leaf: bodies enter as their hashes, so that one may be erased and the chain still verifies."""
     meta_hash = EMPTY_HASH if meta is None else blake2b(meta).digest()
     return blake2b(b"".join((stream_part, type_part, head, id_part, meta_hash, blake2b(data).digest()))).digest()
 
 
+def leaves(
+    stream_parts: Iterable[bytes],
+    type_parts: Iterable[bytes],
+    heads: Iterable[bytes],
+    id_parts: Iterable[bytes],
+    metas: Iterable[bytes | None],
+    data: Iterable[bytes],
+) -> list[bytes]:
+    """Return the `leaf` of each of many rows, column by column."""
+    bodies = [blake2b(body).digest() for body in data]
+    hashes = [EMPTY_HASH if meta is None else blake2b(meta).digest() for meta in metas]
+    wholes = zip(stream_parts, type_parts, heads, id_parts, hashes, bodies, strict=True)
+    return [blake2b(b"".join(whole)).digest() for whole in wholes]
+
+
 def chain(previous: bytes, leaves: list[bytes]) -> bytes:
     """Return the digest of a commit: of the one before it and of its events' leaves, in order."""
-    digest = blake2b(previous, digest_size=DIGEST_BYTES)
+    digest = blake2b(previous, digest_size=schema.DIGEST_BYTES)
     digest.update(b"".join(leaves))
     return digest.digest()
 

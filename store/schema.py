@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 FORMAT = 1
+DIGEST_BYTES = 32
 
 PRAGMAS = (
     "PRAGMA foreign_keys=OFF",
@@ -16,6 +19,10 @@ WRITER_PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA cache_size=-16384")
 
 SYNCHRONOUS = {"power": "PRAGMA synchronous=FULL", "os": "PRAGMA synchronous=NORMAL"}
 
+INDEXES = (
+    "CREATE UNIQUE INDEX events_by_stream ON events(stream, version)",
+    "CREATE UNIQUE INDEX events_by_command ON events(command_key) WHERE command_key IS NOT NULL",
+)
 TABLES = (
     "CREATE TABLE info(key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE streams(key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
@@ -33,8 +40,7 @@ TABLES = (
         data BLOB NOT NULL,
         meta BLOB,
         crc INTEGER NOT NULL)""",
-    "CREATE UNIQUE INDEX events_by_stream ON events(stream, version)",
-    "CREATE UNIQUE INDEX events_by_command ON events(command_key) WHERE command_key IS NOT NULL",
+    *INDEXES,
     """CREATE TABLE snapshots(
         stream INTEGER PRIMARY KEY,
         version INTEGER NOT NULL,
@@ -89,4 +95,16 @@ RECORDED_AT = "SELECT e.recorded_at FROM events e WHERE e.stream = ? AND e.versi
 LAST_EVENT = "SELECT position, recorded_at FROM events ORDER BY position DESC LIMIT 1"
 LAST_COMMIT = "SELECT last, recorded_at, digest FROM commits ORDER BY last DESC LIMIT 1"
 COMMIT_AT = "SELECT digest FROM commits WHERE last = ?"
+DEFINITIONS = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"
 EPOCH = "SELECT value FROM info WHERE key = 'epoch'"
+
+
+def shard_info(store_id: str, shard: int, generation: int) -> dict[str, object]:
+    """Return what the file of a shard must say of itself."""
+    return {"format": FORMAT, "store_id": store_id, "shard": shard, "generation": generation}
+
+
+def chain_start(connection: sqlite3.Connection) -> bytes:
+    """Return what a shard's digest chain begins with: after a reshard its ancestors' digests, else zeros."""
+    row: tuple[bytes] | None = connection.execute("SELECT value FROM info WHERE key = 'chain_start'").fetchone()
+    return row[0] if row else bytes(DIGEST_BYTES)

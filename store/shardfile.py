@@ -49,12 +49,7 @@ class ShardPlace:
     @property
     def info(self) -> dict[str, object]:
         """What the file must say of itself."""
-        return {
-            "format": schema.FORMAT,
-            "store_id": self.store_id,
-            "shard": self.index,
-            "generation": self.generation,
-        }
+        return schema.shard_info(self.store_id, self.index, self.generation)
 
 
 class ShardFile:
@@ -114,6 +109,7 @@ class ShardFile:
         reader = None
         try:
             await call(writer, check_info, place.info)
+            await call(writer, check_structure, place.limits.check_bytes_max)
             opening = Opening(
                 place.index, self._head_file, place.clock, place.limits.cached_streams_max, self.epoch, repair
             )
@@ -230,6 +226,21 @@ def check_info(connection: StoreConnection, expected: dict[str, object]) -> None
     for key, value in expected.items():
         if found.get(key) != value:
             raise StoreMismatch(path, key, value, found.get(key))
+
+
+def check_structure(connection: StoreConnection, bytes_max: int) -> None:
+    """Raise `StoreCorrupted` unless tables and indexes are as they were made, and agree in a file of up to `bytes_max`.
+
+    A damaged index hides events without a sign: no checksum of a record can tell what is not found.
+    """
+    path = str(connection.path)
+    if {sql for (sql,) in connection.execute(schema.DEFINITIONS).fetchall()} != set(schema.TABLES):
+        raise StoreCorrupted(path, "its tables are not those of a shard")
+    pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if pages * page_bytes <= bytes_max:
+        message = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if message != "ok":
+            raise StoreCorrupted(path, f"SQLite's own check says: {message}")
 
 
 async def _acquired(path: Path, run: str) -> FileLock:

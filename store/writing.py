@@ -105,7 +105,7 @@ class WriteConnection(StoreConnection):
         self._sql = self.cursor()
         one = self._sql.execute
         last = one(schema.LAST_EVENT).fetchone() or (0, 0)
-        commit = one(schema.LAST_COMMIT).fetchone() or (0, 0, bytes(rows.DIGEST_BYTES))
+        commit = one(schema.LAST_COMMIT).fetchone() or (0, 0, schema.chain_start(self))
         if commit[0] != last[0]:
             raise StoreCorrupted(self._path, f"its last event is {last[0]}, its last commit ends at {commit[0]}")
         self.position = last[0]
@@ -122,7 +122,7 @@ class WriteConnection(StoreConnection):
         if seen is None or not seen.position:
             return
         if seen.position > self.position:
-            if head_file.lost_with_power(seen):
+            if seen.lost_with_power(head_file.boot):
                 return
             raise StoreCorrupted(
                 self._path,

@@ -102,7 +102,7 @@ async def test_the_digest_chain_covers_every_event(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / FILE)
     names = dict(connection.execute("SELECT key, name FROM streams"))
     types = {key: rows.type_name(key, name, version) for key, name, version in connection.execute(schema.TYPES)}
-    digest = bytes(rows.DIGEST_BYTES)
+    digest = bytes(schema.DIGEST_BYTES)
     commits = connection.execute("SELECT first, last, digest FROM commits ORDER BY last").fetchall()
     assert [(first, last) for first, last, _ in commits] == [(1, 4), (5, 5)]
     for first, last, expected in commits:
