@@ -95,19 +95,17 @@ class FileLock:
 
 
 def holder_of(path: Path) -> str:
-    """Return who holds the lock of that file at this moment; empty: nobody."""
+    """Return who holds the lock of that file at this moment, without touching it; empty: nobody."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        inode = f":{path.stat().st_ino}"
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        if not any(fields[1] == "FLOCK" and fields[5].endswith(inode) for fields in held if "->" not in fields):
+            return ""
+        return str(Holder(**json.loads(path.read_bytes())))
     except OSError:
         return ""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _holder(fd, this_process(""))
-        return str(holder) if holder else "a process that has not said its name"
-    finally:
-        os.close(fd)
-    return ""
+    except (ValueError, TypeError):
+        return "a process that has not said its name"
 
 
 def _wait(fd: int, path: Path, us: Holder, deadline: float) -> None:

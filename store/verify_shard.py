@@ -120,13 +120,15 @@ class _Verifier:
         self._anchor = anchor
         self._say = say
         self._report = ShardReport(index)
+        # Before the log: a witness of a live file runs ahead of what is read of that.
+        self._head = read_head(manifest.directory / shard_file(index, "head"))
         self._file = shard_file(index, "db")
         self._types: dict[int, TypeName] = {}
         self._names: dict[int, Name] = {}
 
     def verify(self) -> ShardReport:
-        steps = (self._sqlite, self._tables, self._identity, self._streams, self._log, self._versions, self._snapshots)
-        for step in (*steps, self._witness):
+        steps = (self._identity, self._streams, self._log, self._versions, self._snapshots, self._witnesses)
+        for step in (self._sqlite, *(steps if self._has_tables() else ())):
             try:
                 step()
             except sqlite3.Error as error:
@@ -144,10 +146,15 @@ class _Verifier:
             if message != "ok":
                 self._tell(f"SQLite's own check: {message}")
 
-    def _tables(self) -> None:
-        found = {sql for (sql,) in self._sql.execute(schema.DEFINITIONS).fetchall()}
+    def _has_tables(self) -> bool:
+        try:
+            found = {sql for (sql,) in self._sql.execute(schema.DEFINITIONS).fetchall()}
+        except sqlite3.Error as error:
+            self._tell(f"SQLite says {error}")
+            return False
         if found != set(schema.TABLES):
             self._tell("its tables are not those of a shard")
+        return found == set(schema.TABLES)
 
     def _identity(self) -> None:
         manifest = self._manifest
@@ -178,6 +185,7 @@ class _Verifier:
     def _log(self) -> None:
         report, proof = self._report, Proof(self._types, self._names_of, self._tell)
         digest = schema.chain_start(self._sql)
+        taken_up = digest  # after a commit that does not fit: the digest that is stored of it, beside the one it had
         until = (self._sql.execute(schema.LAST_COMMIT).fetchone() or (0,))[0]
         commits = self._commits(until)
         commit, first = next(commits, None), 1
@@ -188,7 +196,9 @@ class _Verifier:
                 leaves.append(leaf)
                 report.position = row[0]
                 while commit is not None and commit.last <= report.position:
-                    digest = self._check_commit(commit, first, rows.chain(digest, leaves), row, proof.bad_position)
+                    digests = {rows.chain(digest, leaves), rows.chain(taken_up, leaves)}
+                    self._check_commit(commit, first, digests, row, proof.bad_position)
+                    digest, taken_up = commit.digest, rows.chain(digest, leaves)
                     commit, first, leaves = next(commits, None), report.position + 1, []
             report.events += len(batch)
             self._say(len(batch))
@@ -198,8 +208,6 @@ class _Verifier:
         if beyond is not None and until == (self._sql.execute(schema.LAST_COMMIT).fetchone() or (0,))[0]:
             self._tell("this event is in no commit", beyond[0])
         report.digest = digest.hex()
-        if self._anchor is not None and self._anchor[0] > report.position:
-            self._tell(f"it ends at position {report.position}, but position {self._anchor[0]} was seen before")
 
     def _commits(self, until: int) -> Iterator[_Commit]:
         # In pages: an open cursor would see an older state of a live file than the next page of events.
@@ -217,21 +225,17 @@ class _Verifier:
                 self._tell(f"the events before it, from position {expected} on, are missing", row[0])
             expected = row[0] + 1
 
-    def _check_commit(self, commit: _Commit, first: int, digest: bytes, row: EventRow, bad_position: int) -> bytes:
-        if (commit.first, commit.last, commit.recorded_at) != (first, row[0], row[4]):
-            self._tell(
-                f"the commit from {commit.first} to {commit.last} does not fit the events from {first} to {row[0]}",
-                row[0],
-            )
-        elif commit.digest != digest and bad_position < first:
-            self._tell(
-                f"the digest of the commit from position {first} to {row[0]} does not fit: "
-                "an event of it, or the order of commits, is not what was written",
-                first,
-            )
-        if self._anchor is not None and self._anchor[0] == commit.last and self._anchor[1] != commit.digest.hex():
-            self._tell("its history up to here is not the one that was seen before", commit.last)
-        return commit.digest
+    def _check_commit(self, commit: _Commit, first: int, digests: set[bytes], row: EventRow, bad_position: int) -> None:
+        last = row[0]
+        if (commit.first, commit.last, commit.recorded_at) != (first, last, row[4]):
+            extent = f"the commit from position {commit.first} to {commit.last}"
+            self._tell(f"{extent} does not fit the events from {first} to {last}", last)
+        elif commit.digest not in digests and bad_position < first:
+            what = "the digest of this commit does not fit: an event of it, or the order, is not what was written"
+            if first == last:
+                self._tell(what, last, self._name(row[1]), row[2])
+            else:
+                self._tell(f"{what} (positions {first} to {last})", first)
 
     def _names_of(self, keys: set[int]) -> dict[int, Name]:
         unknown = [key for key in keys if key not in self._names]
@@ -273,15 +277,18 @@ class _Verifier:
             if version > last:
                 self._tell(f"the snapshot is newer than the stream's last event, {last}", position, name, version)
 
-    def _witness(self) -> None:
-        path = self._manifest.directory / shard_file(self._report.shard, "head")
-        seen = read_head(path)
-        if seen is None or not seen.position:
-            return
-        if seen.position > self._report.position:
-            if not seen.lost_with_power(boot_id()):
-                self._tell(f"it ends at position {self._report.position}, but {path.name} saw position {seen.position}")
-            return
-        row = self._sql.execute(schema.COMMIT_AT, (seen.position,)).fetchone()
-        if row is None or row[0] != seen.digest:
-            self._tell(f"its history up to here is not the one that {path.name} saw", seen.position)
+    def _witnesses(self) -> None:
+        head, name = self._head, shard_file(self._report.shard, "head")
+        if head is not None and not (head.position > self._report.position and head.lost_with_power(boot_id())):
+            self._passed_through(head.position, head.digest, name)
+        if self._anchor is not None:
+            self._passed_through(self._anchor[0], bytes.fromhex(self._anchor[1]), "a backup")
+
+    def _passed_through(self, position: int, digest: bytes, witness: str) -> None:
+        """Tell unless the log, at a position that somebody saw, had the digest that was seen."""
+        if position > self._report.position:
+            self._tell(f"it ends at position {self._report.position}, but {witness} saw position {position}")
+        elif position:
+            row = self._sql.execute(schema.COMMIT_AT, (position,)).fetchone()
+            if row is None or row[0] != digest:
+                self._tell(f"its history up to here is not the one that {witness} saw", position)
