@@ -1,8 +1,8 @@
 """The event store: events in sharded SQLite files, with snapshots and checkpoints. No Ray."""
 
-from eventray.store.backup import BackupReport, ShardEnd, backup
+from eventray.store.backups import BackupReport, ShardEnd, backup
 from eventray.store.checkpoints import CheckpointStore
-from eventray.store.info import ShardInfo, StoreInfo, info
+from eventray.store.inspection import ShardInfo, StoreInfo, info
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import Manifest
 from eventray.store.records import (
@@ -20,11 +20,11 @@ from eventray.store.records import (
     check_id,
     stream_name,
 )
-from eventray.store.reshard import ReshardReport, reshard
-from eventray.store.restore import RestoreReport, restore
+from eventray.store.resharding import ReshardReport, reshard
+from eventray.store.restoring import RestoreReport, restore
 from eventray.store.shard import Shard
 from eventray.store.store import EventStore
-from eventray.store.verify import VerifyReport, verify
+from eventray.store.verification import VerifyReport, verify
 from eventray.store.verify_shard import Problem, ShardReport
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from eventray.domain.errors import shortened
 from eventray.store import rows, schema
-from eventray.store.backup import described
+from eventray.store.backups import described
 from eventray.store.head import read_head
 from eventray.store.lock import boot_id
 from eventray.store.manifest import Manifest

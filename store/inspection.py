@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eventray.store import schema
-from eventray.store.backup import BACKUP, described, end_of, read_backup
+from eventray.store.backups import BACKUP, described, end_of, read_backup
 from eventray.store.lock import holder_of
 from eventray.store.manifest import NAME, Manifest
 from eventray.store.moving import shard_file

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventray.domain.errors import StoreCorrupted
-from eventray.store.backup import BACKUP, ShardEnd, byte_counter, end_of, read_backup
+from eventray.store.backups import BACKUP, ShardEnd, byte_counter, end_of, read_backup
 from eventray.store.failures import translated
 from eventray.store.files import make_empty_directory, sync
 from eventray.store.head import HeadFile
 from eventray.store.lock import boot_id
 from eventray.store.moving import shard_file
 from eventray.store.parallel import Progress
-from eventray.store.verify import require_sound
+from eventray.store.verification import require_sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def restore(
     `StoreFull`. What a failed restore leaves has no `store.json` and does not open: remove it.
     """
     started = time.monotonic()
+    manifest, ends, _ = read_backup(backup)
     if check:
         require_sound(backup, progress=progress)
-    manifest, ends, _ = read_backup(backup)
     source, manifest.directory = manifest.directory, Path(directory)
     names = [shard_file(index, "db") for index in range(manifest.shards)]
     manifest.begin_generation()

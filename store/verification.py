@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventray.domain.errors import EventRayError, StoreCorrupted, StoreMismatch
 from eventray.store import rows
-from eventray.store.backup import BACKUP, ShardEnd, described, end_of, read_backup
+from eventray.store.backups import BACKUP, ShardEnd, described, end_of, read_backup
 from eventray.store.manifest import NAME, Manifest
 from eventray.store.moving import shard_file
 from eventray.store.parallel import Progress, side_by_side

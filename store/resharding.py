@@ -1,7 +1,7 @@
 """`reshard`: the buckets of a store that is not in use, spread over another number of shards, as a new generation.
 
-The new shards are made beside the old ones, proven, and only then take their place (see `moving`); until then nothing
-of the store has changed, and afterwards the old shards are kept as a store of their own.
+The new shards are made beside the old ones, proven, and only then take their place (see `moving.py`); until then
+nothing of the store has changed, and afterwards the old shards are kept as a store of their own.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventray.domain.errors import StoreCorrupted
-from eventray.store.backup import ShardEnd
+from eventray.store.backups import ShardEnd
 from eventray.store.failures import translated
 from eventray.store.files import make_empty_directory, manifest_lock, sync
 from eventray.store.lock import FileLock
 from eventray.store.manifest import BUCKETS, NAME, Ancestor, Manifest, ShardEntry, even_buckets, finish_reshard
 from eventray.store.moving import STAGING, Move, shard_file
 from eventray.store.parallel import Progress, side_by_side
-from eventray.store.restore import write_witness
-from eventray.store.verify import VerifyReport, require_sound
+from eventray.store.restoring import write_witness
+from eventray.store.verification import VerifyReport, require_sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _planned(old: Manifest, staging: Path, shards: int, before: VerifyReport) ->
 def _build(old: Manifest, new: Manifest, events: int, progress: Progress | None) -> tuple[ShardEnd, ...]:
     new.save()
     jobs = [{"source": str(old.directory), "target": str(new.directory), "shard": n} for n in range(new.shards)]
-    task = "eventray.store.reshard_shard:build_shard"
+    task = "eventray.store.new_shard:build_shard"
     found = side_by_side(task, jobs, phase="reshard", total=events, progress=progress)
     ends = tuple(ShardEnd(position, digest) for position, digest in found)
     for index, end in enumerate(ends):
