@@ -15,7 +15,7 @@ from pathlib import Path
 
 from eventray.domain.errors import ShardUnavailable, StoreCorrupted, StoreUnavailable
 from eventray.store import schema
-from eventray.store.failures import translated
+from eventray.store.failures import FILE_ERRORS, translated
 from eventray.store.files import make_empty_directory, sync
 from eventray.store.manifest import NAME, Manifest, read_sealed, write_sealed
 from eventray.store.moving import shard_file
@@ -98,7 +98,7 @@ def _copy(index: int, source: Path, target: Path, count: Callable[[int], None]) 
         sync(target)
     except FileNotFoundError:
         raise ShardUnavailable(index, f"its file {source} is not there") from None
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
         raise translated(error, source) from error
     return end
 

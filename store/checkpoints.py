@@ -17,7 +17,7 @@ import msgspec
 from eventray.domain.errors import StoreMismatch, StoreUnavailable
 from eventray.store import rows
 from eventray.store.connection import Durability, StoreConnection, call, connect
-from eventray.store.failures import is_full, translated
+from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
 from eventray.store.records import Checkpoint
 
@@ -104,7 +104,7 @@ class CheckpointStore:
             store._connection = await store._connect()
         except BaseException as error:
             await store.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, FILE_ERRORS):
                 raise translated(error, store.path) from error
             raise
         return store

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eventray.store import schema
 from eventray.store.backups import BACKUP, described, end_of, read_backup
+from eventray.store.failures import FILE_ERRORS
 from eventray.store.lock import holder_of
 from eventray.store.manifest import NAME, Manifest
 from eventray.store.moving import shard_file
@@ -90,8 +91,8 @@ def _shard(manifest: Manifest, index: int) -> ShardInfo:
     except FileNotFoundError:
         reason = "its file is gone" if state == "created" else "its file was not made yet"
         return ShardInfo(index, "unreadable" if state == "created" else state, holder=holder, node=node, reason=reason)
-    except sqlite3.Error as error:
-        return ShardInfo(index, "unreadable", holder=holder, node=node, reason=f"SQLite says {error}")
+    except FILE_ERRORS as error:
+        return ShardInfo(index, "unreadable", holder=holder, node=node, reason=f"it cannot be read ({error})")
     return ShardInfo(index, state, position, streams, size, _time(at) if at else None, holder, node)
 
 
@@ -108,7 +109,7 @@ def _views(manifest: Manifest) -> tuple[str, ...]:
             manifest.directory / "views.db",
             lambda connection: connection.execute(_CHECKPOINTS, (manifest.generation,)).fetchall(),
         )
-    except (FileNotFoundError, sqlite3.Error):
+    except FILE_ERRORS:
         return ()
     return tuple(name for (name,) in found)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from eventray.store import rows, schema
-from eventray.store.failures import translated
+from eventray.store.failures import FILE_ERRORS, translated
 from eventray.store.files import sync
 from eventray.store.manifest import Manifest
 from eventray.store.moving import shard_file
@@ -48,7 +48,7 @@ def build_shard(job: Mapping[str, Any], say: Callable[[int], None]) -> tuple[int
                     opened.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)))
                 )
             build.run(say)
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
         raise translated(error, path) from error
     sync(path)
     return build.position, build.digest.hex()

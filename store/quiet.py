@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from eventray.store.failures import FILE_ERRORS
+
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_S = 10.0
@@ -20,7 +22,7 @@ _BUSY_TIMEOUT_S = 10.0
 def read_quietly(path: Path, job: Callable[[sqlite3.Connection], T]) -> T:
     """Run `job` on a read-only connection; once more when a writer opened the file meanwhile.
 
-    Raises sqlite3.Error, and FileNotFoundError when the file is not there.
+    Raises FILE_ERRORS of `failures`; FileNotFoundError when the file is not there.
     """
     path.stat()
     if wal_bytes(path):
@@ -29,7 +31,7 @@ def read_quietly(path: Path, job: Callable[[sqlite3.Connection], T]) -> T:
     try:
         with _opened(path, "mode=ro&immutable=1") as connection:
             result = job(connection)
-    except sqlite3.Error:
+    except FILE_ERRORS:
         if not wal_bytes(path):
             raise
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eventray.domain.errors import StoreCorrupted
 from eventray.store.backups import BACKUP, ShardEnd, byte_counter, end_of, read_backup
-from eventray.store.failures import translated
+from eventray.store.failures import FILE_ERRORS, translated
 from eventray.store.files import make_empty_directory, sync
 from eventray.store.head import HeadFile
 from eventray.store.lock import boot_id
@@ -73,7 +73,7 @@ def _stamp(path: Path, generation: int, expected: ShardEnd) -> None:
             raise StoreCorrupted(str(path), f"it does not end at position {expected.position}, as {BACKUP} says")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("UPDATE info SET value = ? WHERE key = 'generation'", (generation,))
-    except sqlite3.Error as error:
+    except FILE_ERRORS as error:
         raise translated(error, path) from error
     finally:
         connection.close()

@@ -16,7 +16,7 @@ import aiosqlite
 from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted, StoreMismatch
 from eventray.store import schema
 from eventray.store.connection import Durability, StoreConnection, call, connect
-from eventray.store.failures import is_full, translated
+from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.files import sync
 from eventray.store.head import HeadFile
 from eventray.store.limits import StoreLimits
@@ -80,7 +80,7 @@ class ShardFile:
             await self._connect(repair=False)
         except BaseException as error:
             await self.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, FILE_ERRORS):
                 raise translated(error, self.path) from error
             raise
 
@@ -140,7 +140,7 @@ class ShardFile:
             self._connecting.add_done_callback(self._connected)
         try:
             await asyncio.shield(self._connecting)
-        except (sqlite3.Error, OSError) as error:
+        except FILE_ERRORS as error:
             raise translated(error, self.path) from error
 
     def _connected(self, task: asyncio.Task[None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from eventray.domain.errors import EventRayError, StoreCorrupted, StoreMismatch
 from eventray.store import rows
 from eventray.store.backups import BACKUP, ShardEnd, described, end_of, read_backup
+from eventray.store.failures import FILE_ERRORS
 from eventray.store.manifest import NAME, Manifest
 from eventray.store.moving import shard_file
 from eventray.store.parallel import Progress, side_by_side
@@ -117,7 +117,7 @@ def _anchors(manifest: Manifest, against: Path | str | None) -> dict[int, tuple[
 def _position(path: Path) -> int:
     try:
         return read_quietly(path, end_of)[0]
-    except (OSError, sqlite3.Error):
+    except FILE_ERRORS:
         return 0  # only for the progress: its damage is told by the work itself
 
 
@@ -127,8 +127,8 @@ def _checkpoint_problems(manifest: Manifest, positions: dict[int, int]) -> list[
         found = read_quietly(path, lambda connection: connection.execute(_CHECKPOINTS).fetchall())
     except FileNotFoundError:
         return []
-    except sqlite3.Error as error:
-        return [Problem(_VIEWS, f"SQLite says {error}")]
+    except FILE_ERRORS as error:
+        return [Problem(_VIEWS, f"it cannot be read ({error})")]
     problems = []
     for name, generation, fingerprint, stored, data, crc in found:
         try:

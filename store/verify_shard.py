@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from eventray.domain.errors import shortened
 from eventray.store import rows, schema
 from eventray.store.backups import described
+from eventray.store.failures import FILE_ERRORS
 from eventray.store.head import read_head
 from eventray.store.lock import boot_id
 from eventray.store.manifest import Manifest
@@ -101,8 +102,8 @@ def verify_shard(job: Mapping[str, Any], say: Callable[[int], None]) -> dict[str
         report = read_quietly(path, verify)
     except FileNotFoundError:
         report = ShardReport(index, problems=[Problem(path.name, "the file is gone")])
-    except sqlite3.Error as error:
-        report = ShardReport(index, problems=[Problem(path.name, f"SQLite says {error}")])
+    except FILE_ERRORS as error:
+        report = ShardReport(index, problems=[Problem(path.name, f"it cannot be read ({error})")])
     return asdict(report)
 
 
@@ -131,8 +132,8 @@ class _Verifier:
         for step in (self._sqlite, *(steps if self._has_tables() else ())):
             try:
                 step()
-            except sqlite3.Error as error:
-                self._tell(f"SQLite says {error}")
+            except FILE_ERRORS as error:
+                self._tell(f"it cannot be read ({error})")
         return self._report
 
     def _tell(self, what: str, position: int = 0, stream: str = "", version: int = 0, *, where: str = "") -> None:
@@ -149,8 +150,8 @@ class _Verifier:
     def _has_tables(self) -> bool:
         try:
             found = {sql for (sql,) in self._sql.execute(schema.DEFINITIONS).fetchall()}
-        except sqlite3.Error as error:
-            self._tell(f"SQLite says {error}")
+        except FILE_ERRORS as error:
+            self._tell(f"it cannot be read ({error})")
             return False
         if found != set(schema.TABLES):
             self._tell("its tables are not those of a shard")
