@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -73,13 +72,3 @@ async def one_shard(directory: Path, *, create: bool = True, **options: Any) -> 
         yield shard
     finally:
         await shard.close()
-
-
-@pytest.fixture(scope="session")
-def sound_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small store with something of everything, closed; tests copy it before they change anything."""
-    from tests.store import sample
-
-    directory = tmp_path_factory.mktemp("sound") / "data"
-    asyncio.run(sample.build(directory))
-    return directory

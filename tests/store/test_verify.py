@@ -190,7 +190,7 @@ def test_a_file_that_is_gone_empty_swapped_or_garbage_is_named(damaged: Path) ->
         "": (b"", kept[1]),
         "not a database": (b"x" * len(kept[0]), kept[1]),
         "another shard": (kept[1], kept[0]),
-        "SQLite": (kept[0][: len(kept[0]) // 2], kept[1]),
+        "read": (kept[0][: len(kept[0]) // 2], kept[1]),
     }
     for said, contents in cases.items():
         for path, content in zip((first, second), contents, strict=True):
