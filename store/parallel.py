@@ -23,6 +23,7 @@ from eventray.domain.errors import EventRayError, StoreUnavailable
 Progress = Callable[[str, int, int], None]  # what is being done; how much of it, and how much there is to do
 Task = Callable[[Mapping[str, Any], Callable[[int], None]], Any]
 
+_WORTH_A_PROCESS = 50_000  # events: a process takes as long to start as half a second of work
 _COMMAND = (sys.executable, "-c", "from eventray.store.parallel import serve; serve()")
 
 
@@ -37,9 +38,12 @@ def side_by_side(
 ) -> list[Any]:
     """Return what `task` ("module:function" of eventray) gives for each job; results and jobs are JSON.
 
+    What is little work (`total`) is done here, unless `processes` says how many are to do it.
     `progress(phase, done, total)` is called in this thread. The first error of eventray that a task raises is raised
     here, and ends the others.
     """
+    if processes is None and total < _WORTH_A_PROCESS:
+        return _one_by_one(task, jobs, phase, total, progress)
     processes = min(len(jobs), processes or usable_cores())
     news: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
     waiting = list(enumerate(jobs))
@@ -66,6 +70,27 @@ def side_by_side(
             child.kill()
             child.wait()
     return [results[number] for number in range(len(jobs))]
+
+
+def _one_by_one(
+    task: str, jobs: Sequence[Mapping[str, Any]], phase: str, total: int, progress: Progress | None
+) -> list[Any]:
+    done = 0
+
+    def say(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(phase, min(done, total), total)
+
+    run = _task(task)
+    return [run(job, say) for job in jobs]
+
+
+def _task(name: str) -> Task:
+    module, _, function = name.partition(":")
+    task: Task = getattr(importlib.import_module(module), function)
+    return task
 
 
 def usable_cores() -> int:
@@ -109,9 +134,7 @@ def _error_of(line: Mapping[str, Any]) -> EventRayError:
 def serve() -> None:
     """Do one job, as the process that `side_by_side` started: the order comes by standard input."""
     order = json.load(sys.stdin)
-    module, _, name = order["task"].partition(":")
-    task: Task = getattr(importlib.import_module(module), name)
-    out = sys.stdout
+    task, out = _task(order["task"]), sys.stdout
 
     def say(line: dict[str, Any]) -> None:
         out.write(json.dumps(line) + "\n")
