@@ -27,8 +27,9 @@ from eventray.domain.errors import (
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.streamlog import StreamLog, read_versions, replay
+from eventray.runtime.streamlog import read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
+from eventray.store.port import ShardPort
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Record
 
 log = logging.getLogger("eventray.runtime")
@@ -69,7 +70,7 @@ class Activation:
         model: AggregateModel,
         decider: Decider,
         stream: str,
-        shard: StreamLog,
+        shard: ShardPort,
         config: Config,
         *,
         take_over: bool,

@@ -37,8 +37,9 @@ from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
 from eventray.runtime.streamlog import decode_record
 from eventray.runtime.timetravel import state_at
-from eventray.runtime.transport import ShardPort, Transport
+from eventray.runtime.transport import Transport
 from eventray.runtime.wire import CommandItem, QueryItem
+from eventray.store.port import ShardPort
 from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)

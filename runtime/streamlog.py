@@ -1,72 +1,15 @@
-"""What activations need of their shard, in this process or another, and what they do with its records."""
+"""What activations and time travel do with the records of a shard."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import Sequence
-from typing import Protocol
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import UnknownEvent
 from eventray.domain.messages import Event
 from eventray.runtime.model import AggregateModel
-from eventray.store.records import BatchResult, Committed, Loaded, NewCommand, Record
+from eventray.store.port import ShardPort
+from eventray.store.records import Record
 
 READ_ALONG = 32  # events between two that are wanted which are read along rather than asked for twice
-
-
-class StreamLog(Protocol):
-    """A shard."""
-
-    index: int  # the shard's number
-
-    async def load(
-        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
-    ) -> Loaded:
-        """Snapshot and first page of events."""
-        ...
-
-    async def append_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> BatchResult:
-        """Several commands' events in one commit."""
-        ...
-
-    async def read_stream(
-        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
-        """One page of events."""
-        ...
-
-    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
-        """What those of the ids did that are committed."""
-        ...
-
-    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
-        """Keep the state at `version`."""
-        ...
-
-
-class GroupLog(StreamLog, Protocol):
-    """A shard in this process: appends can be put on their way without a task each."""
-
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """`append_batch`, as a future."""
-        ...
 
 
 def decode_record(model: AggregateModel, record: Record) -> Event:
@@ -87,7 +30,7 @@ def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
 
 
 async def read_versions(
-    log: StreamLog, stream: str, ranges: list[tuple[int, int]], page_events: int
+    log: ShardPort, stream: str, ranges: list[tuple[int, int]], page_events: int
 ) -> dict[int, tuple[str, int, bytes]]:
     """Encoded events by version, for inclusive ranges of versions; those that lie close together are read at once."""
     events: dict[int, tuple[str, int, bytes]] = {}

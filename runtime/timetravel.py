@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from eventray.domain.aggregate import Aggregate
 from eventray.runtime.model import AggregateModel
 from eventray.runtime.streamlog import replay
-from eventray.runtime.transport import ShardPort
+from eventray.store.port import ShardPort
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,8 +1,10 @@
-"""The event store: events in sharded SQLite files, with snapshots and checkpoints. No Ray."""
+"""The event store: events in sharded SQLite files (or in memory), with snapshots and checkpoints. No Ray."""
 
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import Manifest
+from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.port import CheckpointPort, LocalShardPort, ShardPort
 from eventray.store.records import (
     Appended,
     BatchResult,
@@ -25,17 +27,22 @@ __all__ = [
     "Appended",
     "BatchResult",
     "Checkpoint",
+    "CheckpointPort",
     "CheckpointStore",
     "Committed",
     "DuplicateCommands",
     "EventStore",
     "Loaded",
+    "LocalShardPort",
     "Manifest",
+    "MemoryCheckpoints",
+    "MemoryShard",
     "NewCommand",
     "NewRecord",
     "Record",
     "Shard",
     "ShardPage",
+    "ShardPort",
     "Snapshot",
     "StoreLimits",
     "check_id",

@@ -62,8 +62,8 @@ class Manifest:
         gone while shard files are there), `StoreUnavailable`, `StoreFull`; ValueError: a shard count outside 1 to 4096.
         """
         directory = Path(directory)
-        if shards is not None and (type(shards) is not int or not 1 <= shards <= BUCKETS):
-            raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
+        if shards is not None:
+            _check_count(shards)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = directory / "store.json"
@@ -80,11 +80,16 @@ class Manifest:
         left = next(directory.glob("shard-*.db"), None)
         if left is not None:
             raise StoreCorrupted(str(directory / "store.json"), f"it is gone, but {left.name} is there")
-        buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
-        entries = [ShardEntry() for _ in range(shards)]
-        manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries)
+        manifest = cls.fresh(directory, app, shards)
         manifest._save()
         return manifest
+
+    @classmethod
+    def fresh(cls, directory: Path, app: str, shards: int) -> Manifest:
+        """Return the manifest of a new store, written nowhere yet; ValueError: a shard count outside 1 to 4096."""
+        _check_count(shards)
+        buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
+        return cls(directory, app, uuid.uuid4().hex, 1, buckets, [ShardEntry() for _ in range(shards)])
 
     @classmethod
     def _load(cls, path: Path, app: str, shards: int | None) -> Manifest:
@@ -155,6 +160,11 @@ class Manifest:
             "shards": [{"state": entry.state, "node": entry.node} for entry in self.entries],
         }
         replace_file(self.directory / "store.json", (json.dumps(raw, indent=1) + "\n").encode())
+
+
+def _check_count(shards: object) -> None:
+    if type(shards) is not int or not 1 <= shards <= BUCKETS:
+        raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
 
 
 def replace_file(path: Path, content: bytes) -> None:

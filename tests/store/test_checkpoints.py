@@ -59,7 +59,7 @@ async def test_a_shard_behind_a_checkpoint_is_not_served(reopen: Reopen, tmp_pat
         await reopen()
     assert "Balances" in caught.value.reason
     (tmp_path / "data" / VIEWS).unlink()
-    assert (await reopen()).shards[shard].head == 2
+    assert (await (await reopen()).heads())[shard] == 2
 
 
 async def test_views_of_another_store_are_refused(tmp_path: Path) -> None:
