@@ -232,7 +232,8 @@ class MemoryShard:
         check_wait(wait)
         if self.head <= after and wait > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
             self._require_service()
         wanted = [record for record in self._log[after:] if types is None or record.type in types]
         page = self._page(wanted, limit)
