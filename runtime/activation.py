@@ -27,7 +27,7 @@ from eventray.domain.errors import (
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.streamlog import read_versions, replay
+from eventray.runtime.streamlog import next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
 from eventray.store.port import ShardPort
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Record
@@ -215,7 +215,7 @@ class Activation:
         records, more = loaded.records, loaded.more
         self._replay(state, records)
         while more:
-            records = await self._log.read_stream(self.stream, after=state.version, until=loaded.version, limit=limit)
+            records = await next_page(self._log, self.stream, state.version, loaded.version, limit)
             self._replay(state, records)
             more = state.version < loaded.version
             await asyncio.sleep(0)  # others in this process go on between pages

@@ -246,7 +246,7 @@ class Runtime:
         stream, limit = f"{model.name}/{id}", self.config.read_page_events
         records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
         entries = [Recorded(decode_record(model, record), meta_of(record)) for record in records]
-        return entries, records[-1].version if len(records) == limit else None
+        return entries, records[-1].version if records else None  # a page of large events is short, not the last
 
     def state(self, aggregate: type[A], id: str, at: int | datetime | None = None) -> Response[A]:
         """The state of an instance now, at a version, or at a moment (an aware datetime): a copy, folded from its log.

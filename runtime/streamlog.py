@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.errors import UnknownEvent
+from eventray.domain.errors import StoreCorrupted, UnknownEvent
 from eventray.domain.messages import Event
 from eventray.runtime.model import AggregateModel
 from eventray.store.port import ShardPort
@@ -29,6 +29,18 @@ def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
     model.apply(state, decode_record(model, record))
 
 
+async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> list[Record]:
+    """The records after a version, a page at most, of a stream that was seen to reach `until`.
+
+    Raises:
+        StoreCorrupted: it does not (any more).
+    """
+    page = await log.read_stream(stream, after=after, until=until, limit=page_events)
+    if not page:
+        raise StoreCorrupted(f"shard {log.index}", "this event is missing", stream, after + 1)
+    return page
+
+
 async def read_versions(
     log: ShardPort, stream: str, ranges: list[tuple[int, int]], page_events: int
 ) -> dict[int, tuple[str, int, bytes]]:
@@ -37,10 +49,10 @@ async def read_versions(
     for first, last in merged(ranges, gap=READ_ALONG):
         after = first - 1
         while after < last:
-            page = await log.read_stream(stream, after=after, until=last, limit=page_events)
+            page = await next_page(log, stream, after, last, page_events)
             for record in page:
                 events[record.version] = (record.type, record.type_version, record.data)
-            after = page[-1].version if page else last
+            after = page[-1].version
     return events
 
 

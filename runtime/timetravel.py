@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from eventray.domain.aggregate import Aggregate
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.streamlog import replay
+from eventray.runtime.streamlog import next_page, replay
 from eventray.store.port import ShardPort
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +51,6 @@ async def state_at(
     for record in records:
         replay(model, state, record)
     while state.version < upto:
-        for record in await shard.read_stream(stream, after=state.version, until=upto, limit=page_events):
+        for record in await next_page(shard, stream, state.version, upto, page_events):
             replay(model, state, record)
     return state

@@ -206,7 +206,7 @@ class MemoryShard:
         page: list[Record] = []
         room = self._limits.page_bytes_max
         for record in islice(records, limit):
-            room -= len(record.data)
+            room -= len(record.data) + len(record.meta)
             if page and room < 0:
                 break
             page.append(record)

@@ -139,7 +139,7 @@ async def test_pages_are_bounded_in_bytes_and_lose_nothing(reopen: Reopen, kind:
     store = await reopen(limits=StoreLimits(page_bytes_max=100))
     shard = store.shard_of(alice)
     start = await shard.fetch_head()
-    await store.append(alice, [NewRecord("Noted", b"x" * 60) for _ in range(5)])
+    await store.append(alice, [NewRecord("Noted", b"x" * (60 * (n % 2)), b"m" * (60 * (1 - n % 2))) for n in range(5)])
     page = await shard.read(after=start, limit=100)
     loaded = await shard.load(alice)
     assert loaded.version == 5
