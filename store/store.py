@@ -157,16 +157,19 @@ class EventStore:
         """
         shard = self.shard_of(stream)
         batch = [_command(command) for command in commands]
-        # A command without events leaves no trace to collide with: whether its id is taken has to be asked.
+        # A command without events leaves no trace to collide with: whether its id is taken has to be asked, and where
+        # others of the batch have events, before those are stored.
         silent = [c.command_id for c in batch if c.command_id is not None and not c.records]
-        try:
-            result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
-        except DuplicateCommands as duplicate:
-            found = duplicate.found
-        else:
-            if not result.found:
-                return result.appended
-            return _settled(stream, batch, result)
+        found: dict[str, Committed] = {}
+        if silent and any(c.records for c in batch):
+            found = await shard.lookup(stream, [c.command_id for c in batch if c.command_id is not None])
+        if not found:
+            try:
+                result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
+            except DuplicateCommands as duplicate:
+                found = duplicate.found
+            else:
+                return _settled(stream, batch, result) if result.found else result.appended
         firsts = [found.get(command.command_id or "") for command in batch]
         for command, first in zip(batch, firsts, strict=True):
             _require_same(stream, command, first)
