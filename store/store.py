@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from eventray.domain.errors import CommandIdReused, ShardUnavailable, StoreCorrupted
-from eventray.store.admission import check_range
+from eventray.store.admission import check_expected, check_ids_differ, check_range
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
@@ -159,10 +159,13 @@ class EventStore:
         batch = [_command(command) for command in commands]
         # A command without events leaves no trace to collide with: whether its id is taken has to be asked, and where
         # others of the batch have events, before those are stored.
+        ids = [c.command_id for c in batch if c.command_id is not None]
         silent = [c.command_id for c in batch if c.command_id is not None and not c.records]
         found: dict[str, Committed] = {}
         if silent and any(c.records for c in batch):
-            found = await shard.lookup(stream, [c.command_id for c in batch if c.command_id is not None])
+            check_expected(expected_version)
+            check_ids_differ(ids)
+            found = await shard.lookup(stream, ids)
         if not found:
             try:
                 result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
