@@ -145,11 +145,14 @@ class Directory:
         return await self._checkpoints.load(name)
 
     @answered
-    async def save_checkpoint(
-        self, name: str, positions: dict[int, int], data: bytes, generation: int, fingerprint: str
-    ) -> None:
+    async def save_checkpoint(self, name: str, positions: dict[int, int], data: bytes, **facts: Any) -> None:
         """Save a view."""
-        await self._checkpoints.save(name, positions, data, generation=generation, fingerprint=fingerprint)
+        await self._checkpoints.save(name, positions, data, **facts)
+
+    @answered
+    async def checkpoint_names(self) -> list[str]:
+        """The views that have a save."""
+        return await self._checkpoints.names()
 
     # activations
 

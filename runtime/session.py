@@ -37,8 +37,9 @@ from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
 from eventray.runtime.streamlog import decode_record
 from eventray.runtime.timetravel import state_at
-from eventray.runtime.transport import ShardPort, Transport
+from eventray.runtime.transport import Transport
 from eventray.runtime.wire import CommandItem, QueryItem
+from eventray.store.port import ShardPort
 from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)
@@ -234,7 +235,8 @@ class Runtime:
         """Every event of an instance in order, as (event, meta), for `for` and `async for`; read page by page.
 
         Raises:
-            InvalidId, UnknownName: at once. UnknownEvent: where an event is met that no class stands for.
+            InvalidId, UnknownName: at once. UnknownEvent, EncodingError: where an event is met that no class stands
+            for, or that does not decode.
         """
         check_id(check_instance_id(id))
         model = self._aggregate(aggregate)
@@ -245,7 +247,7 @@ class Runtime:
         stream, limit = f"{model.name}/{id}", self.config.read_page_events
         records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
         entries = [Recorded(decode_record(model, record), meta_of(record)) for record in records]
-        return entries, records[-1].version if len(records) == limit else None
+        return entries, records[-1].version if records else None  # a page of large events is short, not the last
 
     def state(self, aggregate: type[A], id: str, at: int | datetime | None = None) -> Response[A]:
         """The state of an instance now, at a version, or at a moment (an aware datetime): a copy, folded from its log.

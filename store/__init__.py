@@ -1,10 +1,12 @@
-"""The event store: events in sharded SQLite files, with snapshots and checkpoints. No Ray."""
+"""The event store: events in sharded SQLite files (or in memory), with snapshots and checkpoints. No Ray."""
 
 from eventray.store.backups import BackupReport, ShardEnd, backup
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.inspection import ShardInfo, StoreInfo, info
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import Manifest
+from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.port import CheckpointPort, LocalShardPort, ShardPort
 from eventray.store.records import (
     Appended,
     BatchResult,
@@ -32,12 +34,16 @@ __all__ = [
     "BackupReport",
     "BatchResult",
     "Checkpoint",
+    "CheckpointPort",
     "CheckpointStore",
     "Committed",
     "DuplicateCommands",
     "EventStore",
     "Loaded",
+    "LocalShardPort",
     "Manifest",
+    "MemoryCheckpoints",
+    "MemoryShard",
     "NewCommand",
     "NewRecord",
     "Problem",
@@ -48,6 +54,7 @@ __all__ = [
     "ShardEnd",
     "ShardInfo",
     "ShardPage",
+    "ShardPort",
     "ShardReport",
     "Snapshot",
     "StoreInfo",

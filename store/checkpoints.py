@@ -16,6 +16,7 @@ import msgspec
 
 from eventray.domain.errors import StoreMismatch, StoreUnavailable
 from eventray.store import rows
+from eventray.store.admission import check_checkpoint
 from eventray.store.connection import Durability, StoreConnection, call, connect
 from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
@@ -135,10 +136,8 @@ class CheckpointStore:
 
         With `witness` the store takes a shard that ends before its position for one that went back in time.
         """
+        check_checkpoint(name, positions, data)  # what could not be read back must not replace what can
         stored = msgspec.msgpack.encode(dict(positions))
-        _POSITIONS(stored)  # what could not be read back must not replace what can
-        if type(data) is not bytes:
-            raise TypeError(f"the state in a checkpoint is bytes, not {type(data).__name__}")
         crc = rows.checkpoint_checksum(name, generation, fingerprint, stored, data)
         await self._call(_Connection.save, (name, generation, fingerprint, stored, data, crc, int(witness)))
 

@@ -23,7 +23,7 @@ class StoreLimits:
     commit_events_max: int = 10_000
     pending_bytes_max: int = 64 * MIB
     pending_calls_max: int = 100_000
-    page_bytes_max: int = 16 * MIB
+    page_bytes_max: int = 8 * MIB
     page_records_max: int = 10_000
     snapshot_bytes_max: int = 256 * MIB
     cached_streams_max: int = 100_000

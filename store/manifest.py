@@ -79,8 +79,8 @@ class Manifest:
         gone while shard files are there), `StoreUnavailable`, `StoreFull`; ValueError: a shard count outside 1 to 4096.
         """
         directory = Path(directory)
-        if shards is not None and (type(shards) is not int or not 1 <= shards <= BUCKETS):
-            raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
+        if shards is not None:
+            check_count(shards)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = directory / NAME
@@ -97,10 +97,15 @@ class Manifest:
         left = next(directory.glob("shard-*.db"), None)
         if left is not None:
             raise StoreCorrupted(str(directory / NAME), f"it is gone, but {left.name} is there")
-        entries = [ShardEntry() for _ in range(shards)]
-        manifest = cls(directory, app, uuid.uuid4().hex, 1, even_buckets(shards), entries)
+        manifest = cls.fresh(directory, app, shards)
         manifest.save()
         return manifest
+
+    @classmethod
+    def fresh(cls, directory: Path, app: str, shards: int) -> Manifest:
+        """Return the manifest of a new store, written nowhere yet; ValueError: a shard count outside 1 to 4096."""
+        check_count(shards)
+        return cls(directory, app, uuid.uuid4().hex, 1, even_buckets(shards), [ShardEntry() for _ in range(shards)])
 
     @classmethod
     def load(cls, directory: Path | str) -> Manifest:
@@ -200,6 +205,12 @@ class Manifest:
         """Make this the manifest of a new copy, whose files are all there and on no certain node."""
         self.generation = max(self.generation + 1, time.time_ns() // 1000)
         self.entries = [ShardEntry("created") for _ in self.entries]
+
+
+def check_count(shards: object) -> None:
+    """Raise ValueError unless `shards` is an int from 1 to 4096."""
+    if type(shards) is not int or not 1 <= shards <= BUCKETS:
+        raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
 
 
 def finish_reshard(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from eventray.store.backups import ShardEnd
 from eventray.store.failures import translated
 from eventray.store.files import make_empty_directory, manifest_lock, sync
 from eventray.store.lock import FileLock
-from eventray.store.manifest import BUCKETS, NAME, Ancestor, Manifest, ShardEntry, even_buckets, finish_reshard
+from eventray.store.manifest import NAME, Ancestor, Manifest, ShardEntry, check_count, even_buckets, finish_reshard
 from eventray.store.moving import STAGING, Move, shard_file
 from eventray.store.parallel import Progress, side_by_side
 from eventray.store.restoring import write_witness
@@ -52,8 +52,7 @@ def reshard(directory: Path | str, *, shards: int, progress: Progress | None = N
     `StoreFull`, `StoreUnavailable`; nothing of the store has changed then.
     """
     started, directory = time.monotonic(), Path(directory)
-    if type(shards) is not int or not 1 <= shards <= BUCKETS:
-        raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
+    check_count(shards)
     old = Manifest.load(directory)
     if shards == old.shards:
         raise ValueError(f"{old.directory} has {shards} shards already")

@@ -86,6 +86,8 @@ LOG = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY positi
 # The unary plus keeps the planner on the order of positions.
 LOG_OF_TYPES = """SELECT * FROM events WHERE position > ? AND position <= ?
     AND +type IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?"""
+LOG_COUNT = "SELECT count(*) FROM events WHERE position > ? AND position <= ?"
+LOG_POSITIONS = "SELECT position FROM events WHERE position > ? AND position <= ? ORDER BY position"
 STREAM_NAMES = "SELECT key, name FROM streams WHERE key IN (SELECT value FROM json_each(?))"
 TYPES = "SELECT key, name, version FROM types"
 # A stream that has a snapshot but no events does not exist.

@@ -10,10 +10,13 @@ from types import TracebackType
 from typing import Self
 
 from eventray.domain.errors import CommandIdReused, ShardUnavailable, StoreCorrupted
+from eventray.store.admission import check_expected, check_ids_differ, check_range
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
-from eventray.store.manifest import Manifest
+from eventray.store.manifest import SHARDS_DEFAULT, Manifest
+from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import (
     Appended,
     BatchResult,
@@ -37,14 +40,14 @@ _DEFAULT_LIMITS = StoreLimits()
 
 
 class EventStore:
-    """A directory of shards with their checkpoints, open for this process alone.
+    """Shards with their checkpoints: those of a directory (`open`), in memory (`memory`), or any other that are ports.
 
     `async with await EventStore.open(...) as store` closes it; `.manifest`, `.shards` and `.checkpoints` are its parts.
     Besides the errors named at each method all may raise `ShardUnavailable`, `ShardFenced`, `StoreUnavailable`,
     `StoreFull` and `StoreCorrupted`.
     """
 
-    def __init__(self, manifest: Manifest, shards: dict[int, Shard], checkpoints: CheckpointStore) -> None:
+    def __init__(self, manifest: Manifest, shards: Mapping[int, ShardPort], checkpoints: CheckpointPort) -> None:
         self.manifest = manifest
         self.shards = shards
         self.checkpoints = checkpoints
@@ -91,30 +94,35 @@ class EventStore:
             if created:
                 await asyncio.to_thread(manifest.mark_all, created, "created")
             checkpoints = await CheckpointStore.open(path, run=run, durability=durability, store_id=manifest.store_id)
-            store = cls(manifest, opened, checkpoints)
-            await store._compare_with_checkpoints()
+            await _compare(manifest, opened, checkpoints)
         except BaseException:
             await _close(opened, checkpoints)
             raise
-        return store
+        return cls(manifest, opened, checkpoints)
 
-    async def _compare_with_checkpoints(self) -> None:
-        for index, (position, name) in (await self.checkpoints.witnessed(self.manifest.generation)).items():
-            shard = self.shards.get(index)
-            if shard is not None and shard.head < position:
-                path = self.manifest.directory / f"shard-{index:04d}.db"
-                raise StoreCorrupted(
-                    str(path),
-                    f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
-                    "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
-                )
+    @classmethod
+    def memory(
+        cls,
+        *,
+        shards: int = SHARDS_DEFAULT,
+        app: str = "memory",
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        clock: Clock = utc_now_us,
+    ) -> EventStore:
+        """Return a store without files or threads, for tests: the same answers and errors, gone with the object.
 
-    def shard_of(self, stream: str) -> Shard:
+        `async with EventStore.memory(shards=2) as store`; ValueError: a shard count outside 1 to 4096.
+        """
+        manifest = Manifest.fresh(Path(":memory:"), app, shards)
+        made = {index: MemoryShard(index, limits, clock) for index in range(manifest.shards)}
+        return cls(manifest, made, MemoryCheckpoints())
+
+    def shard_of(self, stream: str) -> ShardPort:
         """Return the shard that the stream lives in."""
         index = self.manifest.shard_of(check_stream(stream))
         return self._shard(index)
 
-    def _shard(self, index: int) -> Shard:
+    def _shard(self, index: int) -> ShardPort:
         if index not in self.shards:
             raise ShardUnavailable(index, f"this store has the shards 0 to {self.manifest.shards - 1}")
         return self.shards[index]
@@ -149,16 +157,22 @@ class EventStore:
         """
         shard = self.shard_of(stream)
         batch = [_command(command) for command in commands]
-        # A command without events leaves no trace to collide with: whether its id is taken has to be asked.
+        # A command without events leaves no trace to collide with: whether its id is taken has to be asked, and where
+        # others of the batch have events, before those are stored.
+        ids = [c.command_id for c in batch if c.command_id is not None]
         silent = [c.command_id for c in batch if c.command_id is not None and not c.records]
-        try:
-            result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
-        except DuplicateCommands as duplicate:
-            found = duplicate.found
-        else:
-            if not result.found:
-                return result.appended
-            return _settled(stream, batch, result)
+        found: dict[str, Committed] = {}
+        if silent and any(c.records for c in batch):
+            check_expected(expected_version)
+            check_ids_differ(ids)
+            found = await shard.lookup(stream, ids)
+        if not found:
+            try:
+                result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
+            except DuplicateCommands as duplicate:
+                found = duplicate.found
+            else:
+                return _settled(stream, batch, result) if result.found else result.appended
         firsts = [found.get(command.command_id or "") for command in batch]
         for command, first in zip(batch, firsts, strict=True):
             _require_same(stream, command, first)
@@ -166,24 +180,18 @@ class EventStore:
             return [first.appended for first in firsts if first is not None]
         raise DuplicateCommands(found)
 
-    async def read(
+    def read(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int | None = None
     ) -> AsyncIterator[Record]:
-        """Yield the stream's records with after < version <= until, oldest first (`reverse`: newest first)."""
+        """Iterate over the stream's records with after < version <= until, oldest first (`reverse`: newest first).
+
+        `until=None`: to the end as it is when it is reached; `limit=None`: all of them. `until=0`, `until` not above
+        `after` and `limit=0` are ranges without records. Read page by page: memory stays bounded, and no page is
+        from the middle of a commit. Raises InvalidId and ValueError (a bound that is no int of at least 0) at once.
+        """
         shard = self.shard_of(stream)
-        while limit is None or limit > 0:
-            size = _PAGE_RECORDS if limit is None else min(limit, _PAGE_RECORDS)
-            page = await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)
-            for record in page:
-                yield record
-            if not page:
-                return
-            if limit is not None:
-                limit -= len(page)
-            if reverse:
-                until = page[-1].version - 1
-            else:
-                after = page[-1].version
+        check_range(after, until, limit)
+        return _pages(shard, stream, after, until, reverse, limit)
 
     async def read_shard(
         self, *, shard: int, after: int = 0, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
@@ -193,7 +201,8 @@ class EventStore:
 
     async def heads(self) -> dict[int, int]:
         """Return the last position of every shard, 0 when it is empty."""
-        return {index: shard.head for index, shard in self.shards.items()}
+        heads = await asyncio.gather(*(shard.fetch_head() for shard in self.shards.values()))
+        return dict(zip(self.shards, heads, strict=True))
 
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state of the stream at `version`, in place of its snapshot so far."""
@@ -254,8 +263,40 @@ def _settled(stream: str, batch: list[NewCommand], result: BatchResult) -> list[
     return settled
 
 
-async def _close(shards: Mapping[int, Shard], checkpoints: CheckpointStore | None) -> None:
-    parts: list[Shard | CheckpointStore] = [*shards.values(), *([checkpoints] if checkpoints else [])]
+async def _pages(
+    shard: ShardPort, stream: str, after: int, until: int | None, reverse: bool, limit: int | None
+) -> AsyncIterator[Record]:
+    while limit is None or limit > 0:
+        size = _PAGE_RECORDS if limit is None else min(limit, _PAGE_RECORDS)
+        page = await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)
+        if not page:
+            return
+        if limit is not None:
+            limit -= len(page)
+        if reverse:
+            until = page[-1].version - 1
+        else:
+            after = page[-1].version
+        page.reverse()
+        while page:  # handed out one by one, so that this page is gone before the next one comes
+            yield page.pop()
+
+
+async def _compare(manifest: Manifest, shards: Mapping[int, Shard], checkpoints: CheckpointStore) -> None:
+    """A checkpoint is a witness: a shard that ends before a position which a view has applied went back in time."""
+    for index, (position, name) in (await checkpoints.witnessed(manifest.generation)).items():
+        shard = shards.get(index)
+        if shard is not None and shard.head < position:
+            path = manifest.directory / f"shard-{index:04d}.db"
+            raise StoreCorrupted(
+                str(path),
+                f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
+                "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
+            )
+
+
+async def _close(shards: Mapping[int, ShardPort], checkpoints: CheckpointPort | None) -> None:
+    parts: list[ShardPort | CheckpointPort] = [*shards.values(), *([checkpoints] if checkpoints else [])]
     outcomes = await asyncio.gather(*(part.close() for part in parts), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -49,7 +49,7 @@ async def test_streams_keep_all_that_they_say_in_another_number_of_shards(
         )
         assert (first.duplicate, first.version) == (True, 1)
         appended = await opened_store.append("Account/1", [NewRecord("Opened", b"")], command_id="new")
-        assert appended.position == opened_store.shards[appended.shard].head
+        assert appended.position == (await opened_store.heads())[appended.shard]
         times = [r.recorded_at async for r in opened_store.read("Account/1")]
         assert times == sorted(set(times))
     assert verify(store).ok
