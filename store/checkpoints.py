@@ -17,7 +17,7 @@ import msgspec
 from eventray.domain.errors import StoreMismatch, StoreUnavailable
 from eventray.store import rows
 from eventray.store.admission import check_checkpoint
-from eventray.store.connection import Durability, StoreConnection, call, connect
+from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
 from eventray.store.records import Checkpoint
@@ -63,6 +63,10 @@ class _Connection(StoreConnection):
 
     def save(self, row: tuple[object, ...]) -> None:
         self.execute(_SAVE, row)
+        self.bound_wal()
+
+    def drop(self, name: str) -> None:
+        self.execute("DELETE FROM checkpoints WHERE name = ?", (name,))
 
     def load(self, name: str) -> tuple[int, str, bytes, bytes, int] | None:
         found: tuple[int, str, bytes, bytes, int] | None = self.execute(_LOAD, (name,)).fetchone()
@@ -113,6 +117,7 @@ class CheckpointStore:
     async def _connect(self) -> aiosqlite.Connection:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        require_writable(self.path)
         connection = await connect(_Connection, self.path, self._durability, "PRAGMA journal_mode=WAL")
         try:
             info = {key: value for key, value in self._info.items() if value}
@@ -154,6 +159,10 @@ class CheckpointStore:
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warning("the checkpoint %r in %s is ignored: %s", name, self.path, error)
             return None
+
+    async def drop(self, name: str) -> None:
+        """Forget a checkpoint: its view is built anew."""
+        await self._call(_Connection.drop, name)
 
     async def names(self) -> list[str]:
         """Return the names that have a checkpoint, in order."""

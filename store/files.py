@@ -45,8 +45,17 @@ def manifest_lock(directory: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def make_directory(path: Path) -> None:
+    """Make a private directory with those that it lies in, none of which a power cut takes away again; OSError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing[1:]:
+        sync(folder.absolute().parent)
+
+
 def make_empty_directory(path: Path) -> None:
     """Make a private directory, or take one that is there and empty; FileExistsError when it holds anything."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path)
+    sync(path.absolute().parent)
     if next(path.iterdir(), None) is not None:
         raise FileExistsError(f"{path} is not empty: give a new or an empty directory")

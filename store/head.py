@@ -67,7 +67,7 @@ class HeadFile:
         """Open the file, creating it; OSError when that is not possible."""
         self.path = path
         self._synced = synced
-        self.boot = boot
+        self._boot = boot
         self._warned = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -78,13 +78,28 @@ class HeadFile:
     def write(self, position: int, digest: bytes) -> None:
         """Record the last commit; a failure is logged once, for the commit itself stands."""
         assert len(digest) == DIGEST_BYTES
-        raw = _RECORD.pack(_MAGIC, self._synced, position, digest, boot_tag(self.boot))
+        raw = _RECORD.pack(_MAGIC, self._synced, position, digest, boot_tag(self._boot))
         try:
             os.pwrite(self._fd, raw + _CRC.pack(crc32(raw)), 0)
         except OSError as error:
             if not self._warned:
                 _log.warning("%s cannot be written: %s", self.path, error)
                 self._warned = True
+
+    def accept(self, position: int, digest: bytes) -> None:
+        """Record, on disk before this returns, that the log ends here now, whatever was seen beyond; may raise OSError.
+
+        Without the sync another power cut could bring the old record back, to accuse what was appended since.
+        """
+        self.write(position, digest)
+        os.fsync(self._fd)
+
+    def lost_with_power(self, head: Head | None) -> bool:
+        """Tell whether commits may be gone by right: they were never synced, and the machine booted since.
+
+        A witness that has nothing to say may have gone the same way.
+        """
+        return not self._synced if head is None else head.lost_with_power(self._boot)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -14,7 +15,7 @@ from zlib import crc32
 
 from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
 from eventray.store.failures import translated
-from eventray.store.files import manifest_lock, replace_file
+from eventray.store.files import make_directory, manifest_lock, replace_file, sync
 from eventray.store.moving import Move, finish_move
 
 FORMAT = 1
@@ -82,7 +83,7 @@ class Manifest:
         if shards is not None:
             check_count(shards)
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
             path = directory / NAME
             if not path.exists():
                 with manifest_lock(directory):
@@ -98,6 +99,8 @@ class Manifest:
         if left is not None:
             raise StoreCorrupted(str(directory / NAME), f"it is gone, but {left.name} is there")
         manifest = cls.fresh(directory, app, shards)
+        with contextlib.suppress(PermissionError):  # a folder that only others may list is theirs to keep
+            sync(directory.absolute().parent)
         manifest.save()
         return manifest
 

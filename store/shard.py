@@ -82,6 +82,11 @@ class Shard:
         await shard._file.open(create=create)
         return shard
 
+    @property
+    def lost_with_power(self) -> bool:
+        """Whether its last commits may be gone by right: `durability="os"`, and the machine started again since."""
+        return self._file.lost_with_power
+
     def _reopened(self, epoch: int, position: int) -> None:
         self.epoch = epoch
         self._tokens.clear()  # all of them are of an earlier epoch

@@ -15,7 +15,7 @@ import aiosqlite
 
 from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted, StoreMismatch
 from eventray.store import schema
-from eventray.store.connection import Durability, StoreConnection, call, connect
+from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.files import sync
 from eventray.store.head import HeadFile
@@ -53,18 +53,23 @@ class ShardPlace:
 
 
 class ShardFile:
-    """The open file. A failure whose outcome is unknown closes both connections; the next call opens new ones."""
+    """The open file. A failure whose outcome is unknown closes both connections; the next call opens new ones.
+
+    `lost_with_power`: when it was opened its last commits may have been gone by right (`durability="os"`).
+    """
 
     def __init__(self, place: ShardPlace, reopened: Callable[[int, int], None]) -> None:
         """`reopened(epoch, position)` is called whenever the connections are open (again)."""
         self.place = place
         self.path = place.path("db")
         self.epoch = 0
+        self.lost_with_power = False
         self._reopened = reopened
         self._lock: FileLock | None = None
         self._head_file: HeadFile | None = None
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
+        self._index_keeper: aiosqlite.Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._fenced: ShardFenced | None = None
         self._closed = False
@@ -92,6 +97,7 @@ class ShardFile:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         elif not create and not self.path.stat().st_size:
             raise StoreCorrupted(str(self.path), "the file is empty")
+        require_writable(self.path)
 
     async def _make(self) -> None:
         connection = await connect(_Maker, self.path, "power", *schema.WRITER_PRAGMAS)
@@ -105,7 +111,10 @@ class ShardFile:
         assert self._head_file is not None
         place, durability = self.place, self.place.durability
         self._require_file(create=False)
-        writer = await connect(WriteConnection, self.path, durability, *schema.WRITER_PRAGMAS)
+        wal_bytes_max = place.limits.wal_bytes_max
+        writer = await connect(
+            WriteConnection, self.path, durability, *schema.WRITER_PRAGMAS, wal_bytes_max=wal_bytes_max
+        )
         reader = None
         try:
             await call(writer, check_info, place.info)
@@ -113,7 +122,7 @@ class ShardFile:
             opening = Opening(
                 place.index, self._head_file, place.clock, place.limits.cached_streams_max, self.epoch, repair
             )
-            self.epoch, position = await call(writer, WriteConnection.start, opening)
+            self.epoch, position, lost_with_power = await call(writer, WriteConnection.start, opening)
             reader = await connect(ReadConnection, self.path, durability, "PRAGMA query_only=ON")
             await call(reader, ReadConnection.start, place.index, place.limits)
         except BaseException as error:
@@ -121,7 +130,9 @@ class ShardFile:
             if isinstance(error, ShardFenced):
                 self._fenced = error
             raise
+        await self._let_index_go()
         self._reader, self._writer = reader, writer
+        self.lost_with_power = self.lost_with_power or lost_with_power
         self._reopened(self.epoch, position)
 
     def require_service(self) -> None:
@@ -181,8 +192,14 @@ class ShardFile:
 
     async def _drop(self, writer: aiosqlite.Connection) -> None:
         if self._writer is writer:
-            reader, self._reader, self._writer = self._reader, None, None
-            await _close(reader, writer)
+            # While the reader is open, closing the writer checkpoints nothing, and SQLite keeps the index of the WAL,
+            # which does not count what failed. Without it all that looks whole would, be it on the disk or not.
+            self._index_keeper, self._reader, self._writer = self._reader, None, None
+            await _close(writer)
+
+    async def _let_index_go(self) -> None:
+        reader, self._index_keeper = self._index_keeper, None
+        await _close(reader)
 
     async def close(self) -> None:
         """Close the connections, then give up the lock; a second call does nothing."""
@@ -190,6 +207,7 @@ class ShardFile:
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
         reader, writer, self._reader, self._writer = self._reader, self._writer, None, None
+        await self._let_index_go()
         await _close(reader, writer)
         if self._head_file is not None:
             self._head_file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import SHARDS_DEFAULT, Manifest
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.moving import shard_file
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import (
     Appended,
@@ -34,6 +36,7 @@ from eventray.store.rows import fingerprint_of
 from eventray.store.shard import Shard
 from eventray.store.writing import Clock, utc_now_us
 
+_log = logging.getLogger("eventray.store")
 _PAGE_RECORDS = 1000
 _COMMAND_NAME = "append"  # what the store calls a command that came without a name
 _DEFAULT_LIMITS = StoreLimits()
@@ -286,13 +289,18 @@ async def _compare(manifest: Manifest, shards: Mapping[int, Shard], checkpoints:
     """A checkpoint is a witness: a shard that ends before a position which a view has applied went back in time."""
     for index, (position, name) in (await checkpoints.witnessed(manifest.generation)).items():
         shard = shards.get(index)
-        if shard is not None and shard.head < position:
-            path = manifest.directory / f"shard-{index:04d}.db"
-            raise StoreCorrupted(
-                str(path),
-                f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
-                "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
-            )
+        if shard is None or shard.head >= position:
+            continue
+        if shard.lost_with_power:
+            _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
+            await checkpoints.drop(name)
+            return await _compare(manifest, shards, checkpoints)
+        raise StoreCorrupted(
+            str(manifest.directory / shard_file(index, "db")),
+            f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
+            "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
+        )
+    return None
 
 
 async def _close(shards: Mapping[int, ShardPort], checkpoints: CheckpointPort | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from eventray.store import rows, schema
 from eventray.store.columns import Columns
 from eventray.store.connection import StoreConnection
 from eventray.store.head import HeadFile
+from eventray.store.limits import MIB
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand
 from eventray.store.rows import TypeName
 from eventray.store.stored import EventRow, committed
@@ -86,20 +88,33 @@ class WriteConnection(StoreConnection):
     position: int
     epoch: int
 
-    def start(self, opening: Opening) -> tuple[int, int]:
+    def start(self, opening: Opening) -> tuple[int, int, bool]:
         """Check the file against its witness, raise the epoch; return that and the log's last position.
+
+        True as the third: the last commits may be gone by right, after a power cut with relaxed durability.
 
         Raises `StoreCorrupted` when the file went back in time, `ShardFenced` when another writer has taken it over.
         """
         self._opening = opening
         self._path = str(self.path)
         if opening.repair:
-            # After a failed sync the system may call pages clean that never reached the disk. This writes all of the
-            # WAL into the file again, and syncs that, before anything new relies on it.
+            self._rewrite_wal()
             self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._recall()
-        self._check_witness()
-        return self._raise_epoch(), self.position
+        lost_with_power = self._check_witness()
+        return self._raise_epoch(), self.position, lost_with_power
+
+    def _rewrite_wal(self) -> None:
+        # After a failed sync the system may call pages clean that never reached the disk, and the next sync succeeds
+        # without them. What is in the WAL has to be on the disk before any of it goes into the file.
+        fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            at = 0
+            while part := os.pread(fd, MIB, at):
+                at += os.pwrite(fd, part, at)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def _recall(self) -> None:
         self._sql = self.cursor()
@@ -116,14 +131,16 @@ class WriteConnection(StoreConnection):
         self._types = {(t.name, t.version): t for t in self._type_of.values()}
         self._heads: dict[str, StreamHead] = {}
 
-    def _check_witness(self) -> None:
+    def _check_witness(self) -> bool:
         head_file = self._opening.head_file
         seen = head_file.read()
+        lost_with_power = head_file.lost_with_power(seen)
         if seen is None or not seen.position:
-            return
+            return lost_with_power
         if seen.position > self.position:
-            if seen.lost_with_power(head_file.boot):
-                return
+            if lost_with_power:
+                head_file.accept(self.position, self._digest)
+                return True
             raise StoreCorrupted(
                 self._path,
                 f"it ends at position {self.position}, but {head_file.path.name} saw position {seen.position}: "
@@ -135,6 +152,7 @@ class WriteConnection(StoreConnection):
             raise StoreCorrupted(
                 self._path, f"its history up to position {seen.position} is not the one that {head_file.path.name} saw"
             )
+        return lost_with_power
 
     def _raise_epoch(self) -> int:
         one = self._sql.execute
@@ -158,6 +176,7 @@ class WriteConnection(StoreConnection):
         """
         while jobs:
             jobs = self._transaction(jobs)
+        self.bound_wal()
         return self.position
 
     def _transaction(self, jobs: list[AppendJob]) -> list[AppendJob]:
@@ -330,3 +349,4 @@ class WriteConnection(StoreConnection):
             self.undo()
         draft.heads[stream] = head
         self._adopt(draft, self._digest)
+        self.bound_wal()

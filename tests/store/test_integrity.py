@@ -7,13 +7,13 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
 from eventray.domain.errors import ShardUnavailable, StoreCorrupted, StoreMismatch
-from eventray.store import EventStore, NewCommand, NewRecord, Shard, rows, schema
+from eventray.store import EventStore, NewCommand, NewRecord, Shard
 from tests.store.conftest import deposits, one_shard
+from tests.store.workload import check_digests
 
 ALICE = "Account/alice"
 FILE = "shard-0000.db"
@@ -99,26 +99,10 @@ async def test_a_stream_that_cannot_be_read_does_not_fail_the_loads_that_share_i
 
 async def test_the_digest_chain_covers_every_event(tmp_path: Path) -> None:
     await filled(tmp_path)
-    connection = sqlite3.connect(tmp_path / FILE)
-    names = dict(connection.execute("SELECT key, name FROM streams"))
-    types = {key: rows.type_name(key, name, version) for key, name, version in connection.execute(schema.TYPES)}
-    digest = bytes(schema.DIGEST_BYTES)
-    commits = connection.execute("SELECT first, last, digest FROM commits ORDER BY last").fetchall()
-    assert [(first, last) for first, last, _ in commits] == [(1, 4), (5, 5)]
-    for first, last, expected in commits:
-        leaves = []
-        found = connection.execute("SELECT * FROM events WHERE position BETWEEN ? AND ?", (first, last)).fetchall()
-        for position, stream, version, type_key, at, key, index, flags, data, meta, crc in found:
-            type = types[type_key]
-            head = rows.HEAD.pack(position, version, at, index, flags, type.version, type.crc)
-            id = rows.unpack(meta, key).command_id
-            id_part = rows.framed(id.encode()) if id else b""
-            stream_part = rows.framed(names[stream].encode())
-            leaves.append(rows.leaf(stream_part, type.part, head, id_part, meta, data))
-            assert crc == rows.checksum(crc32(names[stream].encode()), head, key, meta, data)
-        digest = rows.chain(digest, leaves)
-        assert digest == expected
-    connection.close()
+    assert check_digests(tmp_path / FILE) == [(1, 4), (5, 5)]
+    change(tmp_path, "UPDATE commits SET digest = x'00' WHERE last = 5")
+    with pytest.raises(AssertionError):
+        check_digests(tmp_path / FILE)
 
 
 async def test_an_older_copy_of_a_shard_is_not_served(tmp_path: Path) -> None:
