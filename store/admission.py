@@ -78,6 +78,13 @@ def check_command_id(id: object) -> None:
     _check_text(id, "a command id")
 
 
+def check_ids_differ(ids: Sequence[str]) -> None:
+    """Raise ValueError when a batch has an id twice."""
+    if len(set(ids)) < len(ids):
+        twice = next(id for n, id in enumerate(ids) if id in ids[:n])
+        raise ValueError(f"the command id {twice!r} is in this batch twice")
+
+
 def _check_text(text: str, what: str) -> None:
     try:
         size = len(text.encode())
@@ -111,11 +118,12 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
     Raises `EventTooLarge`, `InvalidId`; TypeError or ValueError for what no record can be.
     """
     events = size = 0
-    ids: set[str] = set()
+    ids: list[str] = []
     types: set[tuple[str, int]] = set()
     for command in commands:
         if command.command_id is not None:
-            _check_command(command, ids)
+            _check_command(command)
+            ids.append(command.command_id)
         for record in command.records:
             data, meta = record.data, record.meta
             if type(data) is not bytes or type(meta) is not bytes:
@@ -126,6 +134,7 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
             size += own
         types.update([(record.type, record.type_version) for record in command.records])
         events += len(command.records)
+    check_ids_differ(ids)
     for name, version in types:
         _check_type(name, version)
     if events > limits.batch_events_max:
@@ -136,13 +145,8 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
     return events, size
 
 
-def _check_command(command: NewCommand, ids: set[str]) -> None:
-    id = command.command_id
-    check_command_id(id)
-    assert id is not None
-    if id in ids:
-        raise ValueError(f"the command id {id!r} is in this batch twice")
-    ids.add(id)
+def _check_command(command: NewCommand) -> None:
+    check_command_id(command.command_id)
     if command.name:
         _check_text(command.name, "a command's name")
     if type(command.fingerprint) is not bytes or len(command.fingerprint) > _FINGERPRINT_BYTES_MAX:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from eventray.domain.errors import CommandIdReused, ShardUnavailable, StoreCorrupted
-from eventray.store.admission import check_range
+from eventray.store.admission import check_expected, check_ids_differ, check_range
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
@@ -157,16 +157,22 @@ class EventStore:
         """
         shard = self.shard_of(stream)
         batch = [_command(command) for command in commands]
-        # A command without events leaves no trace to collide with: whether its id is taken has to be asked.
+        # A command without events leaves no trace to collide with: whether its id is taken has to be asked, and where
+        # others of the batch have events, before those are stored.
+        ids = [c.command_id for c in batch if c.command_id is not None]
         silent = [c.command_id for c in batch if c.command_id is not None and not c.records]
-        try:
-            result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
-        except DuplicateCommands as duplicate:
-            found = duplicate.found
-        else:
-            if not result.found:
-                return result.appended
-            return _settled(stream, batch, result)
+        found: dict[str, Committed] = {}
+        if silent and any(c.records for c in batch):
+            check_expected(expected_version)
+            check_ids_differ(ids)
+            found = await shard.lookup(stream, ids)
+        if not found:
+            try:
+                result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
+            except DuplicateCommands as duplicate:
+                found = duplicate.found
+            else:
+                return _settled(stream, batch, result) if result.found else result.appended
         firsts = [found.get(command.command_id or "") for command in batch]
         for command, first in zip(batch, firsts, strict=True):
             _require_same(stream, command, first)

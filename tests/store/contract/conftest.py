@@ -24,13 +24,15 @@ PATIENCE_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Kind:
     """An implementation: `kept`: what is stored is there when the store is opened again; `owned`: this process has
-    the shards: gives them clock and limits, sees their warnings, and ends their work when it closes them.
+    the shards: gives them clock and limits, sees their warnings, and ends their work when it closes them; `instant`:
+    an append is done before anything else can happen, so none can be cancelled.
     """
 
     name: str
     shards: int
     kept: bool = True
     owned: bool = True
+    instant: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}-{self.shards}"
@@ -40,7 +42,7 @@ KINDS = [
     Kind("file", 1),
     Kind("file", 4),
     Kind("file", 16),
-    Kind("memory", 4, kept=False),
+    Kind("memory", 4, kept=False, instant=True),
     Kind("ray", 3, owned=False),
 ]
 

@@ -80,6 +80,21 @@ async def test_a_batch_of_which_some_ids_are_committed_stores_nothing(store: Eve
     assert [r.version async for r in store.read(alice)] == [1]
 
 
+async def test_a_batch_with_a_taken_id_on_a_command_without_events_stores_nothing(
+    store: EventStore, alice: str
+) -> None:
+    await store.append(alice, deposits(1), command_id="a")
+    with pytest.raises(CommandIdReused):
+        await store.append_batch(alice, [("a", []), ("b", deposits(2))])
+    assert [r.version async for r in store.read(alice)] == [1]
+
+
+async def test_a_retry_may_come_with_other_metadata(store: EventStore, alice: str) -> None:
+    await store.append(alice, [NewRecord("Deposited", b"1", b"first")], command_id="a")
+    assert (await store.append(alice, [NewRecord("Deposited", b"1", b"again")], command_id="a")).duplicate
+    assert [r.meta async for r in store.read(alice)] == [b"first"]
+
+
 async def test_an_id_twice_in_one_batch_is_a_value_error(store: EventStore, alice: str) -> None:
     with pytest.raises(ValueError):
         await store.append_batch(alice, [("a", deposits(1)), ("a", deposits(1))])
