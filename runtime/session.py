@@ -235,7 +235,8 @@ class Runtime:
         """Every event of an instance in order, as (event, meta), for `for` and `async for`; read page by page.
 
         Raises:
-            InvalidId, UnknownName: at once. UnknownEvent: where an event is met that no class stands for.
+            InvalidId, UnknownName: at once. UnknownEvent, EncodingError: where an event is met that no class stands
+            for, or that does not decode.
         """
         check_id(check_instance_id(id))
         model = self._aggregate(aggregate)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.errors import StoreCorrupted, UnknownEvent
+from eventray.domain.errors import EncodingError, StoreCorrupted, UnknownEvent, shortened
 from eventray.domain.messages import Event
 from eventray.runtime.model import AggregateModel
 from eventray.store.port import ShardPort
-from eventray.store.records import Record
+from eventray.store.records import Loaded, Record
+
+_log = logging.getLogger("eventray.runtime")
 
 READ_ALONG = 32  # events between two that are wanted which are read along rather than asked for twice
 
@@ -16,17 +21,39 @@ def decode_record(model: AggregateModel, record: Record) -> Event:
     """The event of a record.
 
     Raises:
-        UnknownEvent: naming its place.
+        UnknownEvent: naming its place. EncodingError: naming it, too.
     """
     try:
         return model.events.decode(record.type, record.type_version, record.data)
     except UnknownEvent:
         raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None
+    except EncodingError as error:
+        place = f"at {shortened(record.stream)}@{record.version}, position {record.position} of shard {record.shard}"
+        raise EncodingError(f"{error.where} ({place})", error.reason) from error
 
 
 def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
     """Apply one stored event to a state; raises as `decode_record`."""
     model.apply(state, decode_record(model, record))
+
+
+async def load_state(
+    log: ShardPort, model: AggregateModel, stream: str, *, take_over: bool = False, page_events: int
+) -> tuple[Loaded, Aggregate]:
+    """A stream with its first page of events, and the state before those: that of its snapshot, or the first one.
+
+    A snapshot whose bytes hold no state of the class is ignored with a warning.
+    """
+    identity = stream.split("/", 1)[1]
+    loaded = await log.load(stream, fingerprint=model.fingerprint, take_over=take_over, limit=page_events)
+    if loaded.snapshot is None:
+        return loaded, model.new(identity)
+    try:
+        return loaded, model.decode_state(loaded.snapshot.data, identity, loaded.snapshot.version)
+    except EncodingError as error:
+        _log.warning("the snapshot of %r cannot be decoded and is ignored: %s", stream, error)
+    whole = await log.load(stream, limit=page_events)
+    return replace(whole, token=loaded.token), model.new(identity)
 
 
 async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> list[Record]:
