@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,29 +40,24 @@ class Kind:
 
 
 KINDS = [
+    Kind("ray", 3, owned=False),  # first: its app ends as soon as the others' turn comes
     Kind("file", 1),
     Kind("file", 4),
     Kind("file", 16),
     Kind("memory", 4, kept=False, instant=True),
-    Kind("ray", 3, owned=False),
 ]
 
 
 @pytest.fixture(scope="session", params=KINDS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Kind:
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kind]:
     kind: Kind = request.param
-    if kind.name == "ray":
-        request.getfixturevalue("ray_app")
-    return kind
-
-
-@pytest.fixture(scope="session")
-def ray_app(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of an app on Ray, whose actors serve all tests."""
-    data = tmp_path_factory.getbasetemp() / RAY_APP
-    app = App(RAY_APP, aggregates=[Account], placement={Account: Packed()})
-    with eventray.run(app, data=data, shards=3):
-        yield data
+    with ExitStack() as running:
+        if kind.name == "ray":  # one app serves all tests
+            request.getfixturevalue("ray_cluster")
+            app = App(RAY_APP, aggregates=[Account], placement={Account: Packed()})
+            data = tmp_path_factory.getbasetemp() / RAY_APP
+            running.enter_context(eventray.run(app, data=data, shards=kind.shards))
+        yield kind
 
 
 def store_of_actors(data: Path, shards: int) -> EventStore:
