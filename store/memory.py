@@ -130,7 +130,8 @@ class MemoryShard:
             raise ConcurrencyConflict(stream, expected_version, version)
         found = self._found(stream, lookups)
         appended = [self._store(stream, command) for command in commands]
-        self._wake()
+        if any(one.events for one in appended):
+            self._wake()
         return BatchResult(appended, found, *self._end(stream))
 
     def _store(self, stream: str, command: NewCommand) -> Appended:

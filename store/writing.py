@@ -210,16 +210,23 @@ class WriteConnection(StoreConnection):
         if job.stream in draft.deferred or not draft.command_keys.isdisjoint((*keys, *asked)):
             draft.deferred.add(job.stream)
             return False
-        head = self._head(job.stream, draft)
         outcome: BatchResult | Exception
-        if job.expected_version is not None and job.expected_version != head.version:
-            outcome = self._refusal(job, head)
-        else:
-            found = self.lookup(job.stream, job.lookups) if job.lookups else {}
-            appended, head = self._draw_up(job, stream, keys, head, draft)
-            outcome = BatchResult(appended, found, head.version, head.position)
+        try:
+            outcome = self._outcome(job, stream, keys, draft)
+        except StoreCorrupted as error:  # of this stream, and nothing of it is drawn up: the others go on
+            outcome = error
         draft.outcomes.append((job, outcome))
         return True
+
+    def _outcome(
+        self, job: AppendJob, stream: bytes, keys: list[bytes | None], draft: Draft
+    ) -> BatchResult | Exception:
+        head = self._head(job.stream, draft)
+        if job.expected_version is not None and job.expected_version != head.version:
+            return self._refusal(job, head)
+        found = self.lookup(job.stream, job.lookups) if job.lookups else {}
+        appended, head = self._draw_up(job, stream, keys, head, draft)
+        return BatchResult(appended, found, head.version, head.position)
 
     def _refusal(self, job: AppendJob, head: StreamHead) -> Exception:
         # Ids are judged before versions: a command that is committed already must not be told of a conflict.
@@ -233,6 +240,9 @@ class WriteConnection(StoreConnection):
         if head is None:
             row = self._sql.execute(schema.STREAM_KEY, (stream,)).fetchone()
             last = self._sql.execute(schema.STREAM_LAST, row).fetchone() if row else None
+            if row and last is None and self._sql.execute(schema.SNAPSHOT, row).fetchone() is None:
+                # Names are stored in one transaction with what they name: it must not begin anew at version 1.
+                raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
             head = StreamHead(row[0] if row else 0, *(last or (0, 0)))
             draft.heads[stream] = head
         return head
@@ -314,7 +324,11 @@ class WriteConnection(StoreConnection):
     def _without_duplicates(self, jobs: list[AppendJob], error: sqlite3.IntegrityError) -> list[AppendJob]:
         rest = []
         for job in jobs:
-            found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+            try:
+                found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+            except StoreCorrupted as error_of_its_own:
+                job.outcome = error_of_its_own
+                continue
             if found:
                 job.outcome = DuplicateCommands(found)
             else:

@@ -24,6 +24,19 @@ async def test_a_reader_that_waits_gets_the_news_at_once(store: EventStore, alic
     assert [record.event_id for record in page] == [f"{alice}@1"]
 
 
+async def test_an_append_without_events_is_no_news(store: EventStore, alice: str) -> None:
+    shard = store.shard_of(alice)
+    reading = asyncio.create_task(shard.read(after=await shard.fetch_head(), wait=LONG_S))
+    await asyncio.sleep(0)
+    await store.append(alice, [])
+    for _ in range(5):  # turns of the loop in which it could wake
+        await shard.fetch_head()
+        await asyncio.sleep(0)
+    assert not reading.done()
+    await store.append(alice, deposits(1))
+    assert len(await asyncio.wait_for(reading, SOON_S)) == 1
+
+
 async def test_a_reader_without_news_gets_an_empty_page_in_time(store: EventStore, alice: str) -> None:
     shard = store.shard_of(alice)
     head = await shard.fetch_head()
