@@ -24,6 +24,7 @@ from eventray.domain.errors import (
     ShardFenced,
     ShardUnavailable,
     StaleView,
+    StoreMismatch,
     StoreUnavailable,
     UnknownName,
 )
@@ -218,6 +219,13 @@ class ProjectionRunner:
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
+        if item.generation not in (0, self._generation):
+            store, advice = (
+                f"the store of view {self._model.name}",
+                "It was restored or resharded: ask after new receipts",
+            )
+            answer(Kind.ERROR, StoreMismatch(store, "generation", item.generation, self._generation, advice))
+            return
         if self._has(item.after):
             self._answer(item, answer)
             return

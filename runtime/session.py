@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import AppEnded, UnknownName
-from eventray.domain.messages import Command, CommandOptions, Event, Receipt
+from eventray.domain.messages import Command, CommandOptions, Event, Heads, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
@@ -224,7 +224,7 @@ class Runtime:
     ) -> Response[Any]:
         """Put an encoded query on its way (what handles call)."""
         wait_s = self.config.query_timeout_s if timeout_s is None else timeout_s
-        item = QueryItem(query.name, args, positions_after(after), wait_s, stale == "serve")
+        item = QueryItem(query.name, args, *positions_after(after), wait_s, stale == "serve")
         job = QueryJob(model.name, query, item)
         self._engine.post(job)
         return job.response
@@ -268,12 +268,12 @@ class Runtime:
 
         return self._engine.spawn(fold())
 
-    def heads(self) -> Response[dict[int, int]]:
+    def heads(self) -> Response[Heads]:
         """The position of every shard now; `options(after=heads)` reads everything up to here."""
 
-        async def ask() -> dict[int, int]:
+        async def ask() -> Heads:
             await self._started
-            return await self._transport.heads()
+            return Heads(await self._transport.heads(), self._transport.generation)
 
         return self._engine.spawn(ask())
 

@@ -40,6 +40,11 @@ class Transport(Protocol):
         """The shard of a stream."""
         ...
 
+    @property
+    def generation(self) -> int:
+        """The store's generation (known after `start`)."""
+        ...
+
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""
         ...

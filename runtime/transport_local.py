@@ -92,6 +92,11 @@ class LocalTransport:
         """The shard of a stream."""
         return self.store.manifest.shard_of(stream)
 
+    @property
+    def generation(self) -> int:
+        """The store's generation."""
+        return self.store.manifest.generation
+
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""
         return await self.store.heads()

@@ -172,6 +172,11 @@ class RayTransport:
             raise UnknownName("projection", which, tuple(self.started.views))
         return actor
 
+    @property
+    def generation(self) -> int:
+        """The store's generation."""
+        return int(self.started.manifest.generation)
+
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""
         heads = await asyncio.gather(*(shard.fetch_head() for shard in self._shards.values()))

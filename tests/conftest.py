@@ -79,7 +79,8 @@ def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
 
         def start_app(**settings: Any) -> Runtime:
             local = placement == "local"
-            return running.enter_context(eventray.run(app, data=tmp_path / "data", shards=2, local=local, **settings))
+            settings = {"shards": 2, **settings}
+            return running.enter_context(eventray.run(app, data=tmp_path / "data", local=local, **settings))
 
         yield start_app
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView
+from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView, StoreMismatch
+from eventray.store import reshard
 from tests.bank_app import Account, Balances
 from tests.conftest import Start
 
@@ -76,3 +78,21 @@ def test_a_view_goes_on_from_its_save(start: Start) -> None:
     assert status.applied == 0  # all of it came from the save
     receipt = second.get(Account, "a0").deposit.remote(Decimal(1)).result()
     assert second.view(Balances).sum.options(after=receipt).remote().result() == 11
+
+
+def test_positions_of_a_generation_that_is_no_more_are_refused(start: Start, tmp_path: Path) -> None:
+    with start() as runtime:
+        receipt = runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
+        heads = runtime.heads().result()
+        assert runtime.view(Balances).sum.options(after=receipt).remote().result() == 5
+    reshard(tmp_path / "data", shards=3)
+    with start(shards=3) as runtime:
+        view, now = runtime.view(Balances), runtime.heads().result()
+        for after in (receipt, [receipt], heads):
+            with pytest.raises(StoreMismatch, match="resharded") as caught:
+                view.sum.options(after=after).remote().result()
+            assert (caught.value.expected, caught.value.found) == (1, now.generation)
+        assert view.sum.options(after=now).remote().result() == 5
+        again = runtime.get(Account, "alice").deposit.remote(Decimal(6)).result()
+        assert again.version == 2
+        assert view.sum.options(after=again).remote().result() == 11
