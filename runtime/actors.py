@@ -156,7 +156,15 @@ class Shard(Shell):
         assert self._host is not None
         store, host = self._store, self._host
         return ShardStatus(
-            self._index, "serving", store.head, store.epoch, host.active, host.pending, os.getpid(), _node_id()
+            self._index,
+            "serving",
+            store.head,
+            store.epoch,
+            host.active,
+            host.pending,
+            os.getpid(),
+            _node_id(),
+            lost_with_power=store.lost_with_power,
         )
 
     @answered

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,19 @@ class Directory:
 
     async def _wait_until_serving(self) -> None:
         try:
-            await asyncio.gather(
-                *(
-                    call_patiently(actor.wake, patience_s=float("inf"))
-                    for actor in (*self._shards.values(), *self._views.values())
-                )
-            )
+            await _wake_all(self._shards.values())
+            await self._compare_with_views()
+            await _wake_all(self._views.values())
         except EventRayError:
             self._kill_all()
             await self._checkpoints.close()
             raise
+
+    async def _compare_with_views(self) -> None:
+        """Raise `StoreCorrupted` when a shard ends before what a view has seen of it."""
+        found = await asyncio.gather(*(ask_status(actor) for actor in self._shards.values()))
+        ends = {s.index: (s.head, s.lost_with_power) for s in found if isinstance(s, ShardStatus)}
+        await self._checkpoints.compare(ends, generation=self._manifest.generation)
 
     # what shards and views ask
 
@@ -278,6 +282,11 @@ def pinned_here() -> dict[str, Any]:
 def exit_here() -> None:
     """End this actor for good."""
     kill(ray.get_runtime_context().current_actor)
+
+
+async def _wake_all(actors: Iterable[Any]) -> None:
+    """Start actors side by side, and wait until all have started."""
+    await asyncio.gather(*(call_patiently(actor.wake, patience_s=float("inf")) for actor in actors))
 
 
 async def _close_all(actors: list[Any]) -> None:

@@ -14,12 +14,13 @@ from typing import TypeVar, TypeVarTuple
 import aiosqlite
 import msgspec
 
-from eventray.domain.errors import StoreMismatch, StoreUnavailable
+from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
 from eventray.store import rows
 from eventray.store.admission import check_checkpoint
 from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
+from eventray.store.moving import shard_file
 from eventray.store.records import Checkpoint
 
 Ts = TypeVarTuple("Ts")
@@ -179,6 +180,27 @@ class CheckpointStore:
             for shard, position in positions.items():
                 seen[shard] = max(seen.get(shard, (0, "")), (position, name))
         return seen
+
+    async def compare(self, ends: Mapping[int, tuple[int, bool]], *, generation: int) -> None:
+        """A checkpoint is a witness: a shard that ends before a position which a view has applied went back in time.
+
+        `ends` has the last position of each shard, and whether it lost commits by right (`durability="os"` and a power
+        cut): then a view that saw more is built anew; else `StoreCorrupted`.
+        """
+        for index, (position, name) in (await self.witnessed(generation)).items():
+            head, lost_with_power = ends.get(index, (position, False))
+            if head >= position:
+                continue
+            if lost_with_power:
+                _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
+                await self.drop(name)
+                return await self.compare(ends, generation=generation)
+            raise StoreCorrupted(
+                str(self.path.with_name(shard_file(index, "db"))),
+                f"it ends at position {head}, but the checkpoint {name!r} has seen position {position}: an older copy, "
+                "or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
+            )
+        return None
 
     async def _call(self, method: Callable[[_Connection, *Ts], T], *args: *Ts) -> T:
         if self._closed:

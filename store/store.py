@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from eventray.domain.errors import CommandIdReused, ShardUnavailable, StoreCorrupted
+from eventray.domain.errors import CommandIdReused, ShardUnavailable
 from eventray.store.admission import check_expected, check_ids_differ, check_range
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import SHARDS_DEFAULT, Manifest
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
-from eventray.store.moving import shard_file
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import (
     Appended,
@@ -36,7 +34,6 @@ from eventray.store.rows import fingerprint_of
 from eventray.store.shard import Shard
 from eventray.store.writing import Clock, utc_now_us
 
-_log = logging.getLogger("eventray.store")
 _PAGE_RECORDS = 1000
 _COMMAND_NAME = "append"  # what the store calls a command that came without a name
 _DEFAULT_LIMITS = StoreLimits()
@@ -97,7 +94,8 @@ class EventStore:
             if created:
                 await asyncio.to_thread(manifest.mark_all, created, "created")
             checkpoints = await CheckpointStore.open(path, run=run, durability=durability, store_id=manifest.store_id)
-            await _compare(manifest, opened, checkpoints)
+            ends = {index: (shard.head, shard.lost_with_power) for index, shard in opened.items()}
+            await checkpoints.compare(ends, generation=manifest.generation)
         except BaseException:
             await _close(opened, checkpoints)
             raise
@@ -283,24 +281,6 @@ async def _pages(
         page.reverse()
         while page:  # handed out one by one, so that this page is gone before the next one comes
             yield page.pop()
-
-
-async def _compare(manifest: Manifest, shards: Mapping[int, Shard], checkpoints: CheckpointStore) -> None:
-    """A checkpoint is a witness: a shard that ends before a position which a view has applied went back in time."""
-    for index, (position, name) in (await checkpoints.witnessed(manifest.generation)).items():
-        shard = shards.get(index)
-        if shard is None or shard.head >= position:
-            continue
-        if shard.lost_with_power:
-            _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
-            await checkpoints.drop(name)
-            return await _compare(manifest, shards, checkpoints)
-        raise StoreCorrupted(
-            str(manifest.directory / shard_file(index, "db")),
-            f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
-            "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
-        )
-    return None
 
 
 async def _close(shards: Mapping[int, ShardPort], checkpoints: CheckpointPort | None) -> None:
