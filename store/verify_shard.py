@@ -30,7 +30,8 @@ _BATCH_ROWS = 5_000
 _NAMES_MAX = 100_000
 _SQLITE_MESSAGES_MAX = 10
 _COMMITS = "SELECT last, first, recorded_at, digest FROM commits WHERE last > ? AND last <= ? ORDER BY last LIMIT ?"
-_BY_STREAM = "SELECT stream, version, position FROM events INDEXED BY events_by_stream ORDER BY stream, version"
+_BY_STREAM = """SELECT stream, version, position FROM events INDEXED BY events_by_stream
+    WHERE (stream, version) > (?, ?) ORDER BY stream, version LIMIT ?"""
 _SNAPSHOTS = "SELECT stream, version, position, fingerprint, data, crc FROM snapshots ORDER BY stream"
 
 
@@ -252,14 +253,15 @@ class _Verifier:
     def _versions(self) -> None:
         """Walk the index of streams: versions count from 1 without gaps, and rise with the positions."""
         stream = version = position = 0
-        for row in self._sql.execute(_BY_STREAM):
-            if row[0] != stream:
-                stream, version, position = row[0], 0, 0
-            if row[1] != version + 1:
-                self._tell(f"version {version + 1} of this stream is missing", row[2], self._name(stream), row[1])
-            elif row[2] <= position:
-                self._tell("it stands before an earlier version of its stream", row[2], self._name(stream), row[1])
-            version, position = row[1], row[2]
+        while page := self._sql.execute(_BY_STREAM, (stream, version, _BATCH_ROWS)).fetchall():
+            for row in page:
+                if row[0] != stream:
+                    stream, version, position = row[0], 0, 0
+                if row[1] != version + 1:
+                    self._tell(f"version {version + 1} of this stream is missing", row[2], self._name(stream), row[1])
+                elif row[2] <= position:
+                    self._tell("it stands before an earlier version of its stream", row[2], self._name(stream), row[1])
+                version, position = row[1], row[2]
 
     def _name(self, key: int) -> str:
         named = self._names_of({key}).get(key)
