@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from eventray.store import NewCommand, schema
 from eventray.store.columns import Columns
-from eventray.store.rows import chain, command_key, framed, type_name
+from eventray.store.rows import chain, command_id, framed, type_name
 from eventray.store.stored import EventRow, named
 
 FULL = 2
@@ -50,12 +51,22 @@ def rows_of(batches: Sequence[tuple[str, Sequence[NewCommand]]], streams: Sequen
     for stream, commands in batches:
         columns = Columns(position, recorded_at)
         place = keys[stream], framed(stream.encode()), named(stream)[1]
-        for command in commands:
-            key = command_key(stream.encode(), command.command_id) if command.command_id else None
-            columns.add(place, versions[stream], command, key, [type] * len(command.records))
-            versions[stream] += len(command.records)
-        found.append(columns.finished()[0])
+        ids = [command_id(place[1], c.command_id) if c.command_id else None for c in commands]
+        records = [record for command in commands for record in command.records]
+        columns.add(place, versions[stream], commands, ids, records, [type] * len(records))
+        versions[stream] += len(records)
+        found.append(_rows(*columns.finished()[:2]))
         position, recorded_at = columns.position, columns.recorded_at
+    return found
+
+
+def _rows(parameters: Sequence[Any], values: str) -> list[Any]:
+    """Put the literals of `values` between the parameters, as if each column had been bound."""
+    bound, literals, found = iter(parameters), {"?": None, "NULL": (None,), "0": (0,)}, []
+    shape = [literals[one] for one in values.strip("()").split(",")]
+    for _ in range(len(parameters) // values.count("?")):
+        row = [next(bound) if one is None else one[0] for one in shape]
+        found.append(tuple(bytes(one) if type(one) is bytearray else one for one in row))
     return found
 
 

@@ -62,22 +62,34 @@ def framed(raw: bytes) -> bytes:
     return _LENGTH.pack(len(raw)) + raw
 
 
-def command_key(stream: bytes, command_id: str) -> bytes:
-    """Return the 16 bytes that make a command id unique in its stream; those of a UUIDv7 keep its order in time."""
-    hashed = blake2b(framed(stream) + command_id.encode(), digest_size=16).digest()
-    if len(command_id) == 36 and command_id[_UUID7_VERSION_AT] == "7" and _UUID(command_id):
-        return bytes.fromhex(command_id[:8] + command_id[9:13]) + hashed[:_TAIL_BYTES]
-    return hashed
+class CommandId(NamedTuple):
+    """A command id in a stream: its bytes, the 16 that make it unique there, and what the envelope keeps of it."""
+
+    raw: bytes
+    key: bytes
+    stored: str | bytes
 
 
-def pack_command(meta: bytes, command_id: str, name: str, events: int, fingerprint: bytes) -> bytes:
+def command_id(stream_part: bytes, id: str) -> CommandId:
+    """Return the forms of a command id in the stream of that framed name; keys of UUIDv7 keep their order in time."""
+    raw = id.encode()
+    key = blake2b(stream_part + raw, digest_size=16).digest()
+    if len(id) != 36 or not _UUID(id):
+        return CommandId(raw, key, id)
+    uuid = bytes.fromhex(id.replace("-", ""))
+    if id[_UUID7_VERSION_AT] != "7":
+        return CommandId(raw, key, uuid)
+    return CommandId(raw, uuid[:-_TAIL_BYTES] + key[:_TAIL_BYTES], uuid[-_TAIL_BYTES:])
+
+
+def command_key(stream: bytes, id: str) -> bytes:
+    """Return the 16 bytes that make a command id unique in its stream."""
+    return command_id(framed(stream), id).key
+
+
+def pack_command(meta: bytes, id: CommandId, name: str, events: int, fingerprint: bytes) -> bytes:
     """Return the envelope of a command's first event."""
-    stored: str | bytes = command_id
-    if len(command_id) == 36 and _UUID(command_id):
-        stored = bytes.fromhex(command_id.replace("-", ""))
-        if command_id[_UUID7_VERSION_AT] == "7":
-            stored = stored[-_TAIL_BYTES:]
-    return _pack((meta, stored, name, events, fingerprint))
+    return _pack((meta, id.stored, name, events, fingerprint))
 
 
 def pack_meta(meta: bytes) -> bytes | None:
@@ -124,8 +136,11 @@ def checksums(
     data: Sequence[bytes],
 ) -> list[int]:
     """Return the `checksum` of each of many rows, column by column."""
-    extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
-    return [crc - CRC_SIGN for crc in map(crc32, data, map(crc32, extras, map(crc32, heads, stream_crcs)))]
+    crcs = map(crc32, heads, stream_crcs)
+    if metas.count(None) + keys.count(None) < len(metas) + len(keys):
+        extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
+        crcs = map(crc32, extras, crcs)
+    return [crc - CRC_SIGN for crc in map(crc32, data, crcs)]
 
 
 def leaf(stream_part: bytes, type_part: bytes, head: bytes, id_part: bytes, meta: bytes | None, data: bytes) -> bytes:
@@ -146,7 +161,7 @@ def leaves(
     bodies = [blake2b(body).digest() for body in data]
     hashes = [EMPTY_HASH if meta is None else blake2b(meta).digest() for meta in metas]
     wholes = zip(stream_parts, type_parts, heads, id_parts, hashes, bodies, strict=True)
-    return [blake2b(b"".join(whole)).digest() for whole in wholes]
+    return [blake2b(whole).digest() for whole in map(b"".join, wholes)]
 
 
 def chain(previous: bytes, leaves: list[bytes]) -> bytes:
