@@ -28,6 +28,7 @@ _unpack = msgspec.msgpack.Decoder().decode
 HEAD = struct.Struct("<qqqIIII")
 _LENGTH = struct.Struct("<I")
 CRC_SIGN = 1 << 31  # stored signed: SQLite keeps such an integer in 4 bytes, an unsigned one often in 6
+_NO_ENVELOPE = (b"",)
 EMPTY_HASH = blake2b(b"").digest()
 
 
@@ -111,11 +112,19 @@ def unpack(column: bytes | None, key: bytes | None) -> Envelope:
         raise ValueError(f"its meta is not an envelope ({error})") from error
 
 
+def unpack_columns(metas: Sequence[bytes | None], keys: Sequence[bytes | None]) -> tuple[list[bytes], list[str | None]]:
+    """Return the metadata and the command ids of many envelopes; any of several errors when one cannot be one."""
+    envelopes: list[Any] = [_NO_ENVELOPE if meta is None else _unpack(meta) for meta in metas]
+    pairs = zip(envelopes, keys, strict=True)
+    ids = [None if key is None else _id(envelope[1], key) for envelope, key in pairs]
+    return [envelope[0] for envelope in envelopes], ids
+
+
 def _id(stored: str | bytes, key: bytes) -> str:
     if isinstance(stored, str):
         return stored
-    whole = (key[:6] + stored if len(stored) == _TAIL_BYTES else stored).hex()
-    return f"{whole[:8]}-{whole[8:12]}-{whole[12:16]}-{whole[16:20]}-{whole[20:]}"
+    pairs = (key[:6] + stored if len(stored) == _TAIL_BYTES else stored).hex("-", 2)
+    return pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]
 
 
 def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None, data: bytes) -> int:
