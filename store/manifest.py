@@ -218,6 +218,11 @@ class Manifest:
             raw["lineage"] = [asdict(older) for older in self.lineage]
         return raw
 
+    def require_current(self) -> None:
+        """Raise `StoreMismatch` when the files are of an older format: opened as a store they are migrated."""
+        if self.format != schema.FORMAT:
+            raise StoreMismatch(str(self.directory), "format", schema.FORMAT, self.format)
+
     def begin_generation(self) -> None:
         """Make this the manifest of a new copy, whose files are all there and on no certain node."""
         self.generation = max(self.generation + 1, time.time_ns() // 1000)

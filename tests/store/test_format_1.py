@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from eventray.domain.errors import CommandIdReused
-from eventray.store import EventStore, Record
+from eventray.store import EventStore, Record, verify
 from tests.store import reader
 from tests.store.make_format_1 import EVERYTHING, FIXTURE, UUID4, UUID7, Everything, command
 from tests.store.values import same
@@ -66,6 +67,7 @@ async def test_it_is_appended_to_and_its_chain_goes_on(kept: Path) -> None:
             assert done.version == len(before) + 2
         heads = await store.heads()
     found = [list(reader.read_shard(kept, shard)) for shard in sorted(heads)]  # checks the whole chain
+    assert (await asyncio.to_thread(verify, kept)).ok
     assert [len(records) for records in found] == list(heads.values())
     assert sum(heads.values()) == len(expected()["records"]) + 10
 

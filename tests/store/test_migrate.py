@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from eventray.domain.errors import ShardUnavailable, StoreLocked, StoreMismatch, StoreUnavailable
-from eventray.store import EventStore, Manifest, Shard, formats, schema
+from eventray.store import EventStore, Manifest, Shard, backup, formats, reshard, restore, schema, verify
 from eventray.store.lock import FileLock
 from tests.store import made_up_format
 from tests.store.conftest import deposits
@@ -107,6 +108,22 @@ async def test_a_migration_that_was_killed_goes_on_at_the_next_opening(
     made_up_format.install(monkeypatch.setattr)
     await require_all_data(kept)
     assert formats_of(kept) == all_of(2)
+
+
+async def test_tools_name_an_older_format_instead_of_calling_it_damage(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(backup, kept, tmp_path / "backup")
+    made_up_format.install(monkeypatch.setattr)
+    before = contents(kept)
+    new = tmp_path / "new"
+    for tool in (lambda: verify(kept), lambda: reshard(kept, shards=3), lambda: restore(tmp_path / "backup", new)):
+        with pytest.raises(StoreMismatch) as caught:
+            await asyncio.to_thread(tool)
+        assert (caught.value.what, caught.value.expected, caught.value.found) == ("format", 2, 1)
+    assert (contents(kept), new.exists()) == (before, False)
+    await require_all_data(kept)
+    assert (await asyncio.to_thread(verify, kept)).ok
 
 
 @pytest.mark.usefixtures("format_2")

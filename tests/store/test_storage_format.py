@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
 import uuid
+from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from zlib import crc32
 import msgpack
 import pytest
 
-from eventray.store import EventStore, NewCommand, NewRecord
+from eventray.store import EventStore, NewCommand, NewRecord, backup, reshard
 from tests.store import reader
 from tests.store.conftest import Clock, Reopen, deposits
 
@@ -61,6 +63,27 @@ async def test_a_reader_without_eventray_reads_every_event_as_eventray_does(reop
         own = [record for record in reader.read_shard(tmp_path / "data", index) if record[0] == stream]
         assert own == [record async for record in store.read(stream)]
         assert {record[8] for record in own} >= {id or None for id in IDS}
+
+
+async def test_it_reads_a_resharded_store_and_a_backup_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with await EventStore.open(data, app="bank", shards=2) as store:
+        await fill(store)
+        before = sorted(record[:5] + record[7:] for shard in (0, 1) for record in reader.read_shard(data, shard))
+    await asyncio.to_thread(reshard, data, shards=3)
+    manifest = reader.manifest_of(data)
+    after = sorted(record[:5] + record[7:] for shard in range(3) for record in reader.read_shard(data, shard))
+    assert after == before  # all but shard and position
+    with closing(sqlite3.connect(data / "shard-0000.db")) as connection:
+        [start] = connection.execute("SELECT value FROM info WHERE key = 'chain_start'").fetchone()
+    parent = manifest["lineage"][-1]
+    text = json.dumps([parent["generation"], parent["ends"]], separators=(",", ":"))
+    assert start == blake2b(text.encode(), digest_size=32).digest()
+    await asyncio.to_thread(backup, data, tmp_path / "backup")
+    told = json.loads((tmp_path / "backup" / "backup.json").read_text())
+    (tmp_path / "backup" / "store.json").write_text(json.dumps(told["store"]))
+    for shard, end in enumerate(told["shards"]):
+        assert [record[6] for record in reader.read_shard(tmp_path / "backup", shard)][-1:] == [end["position"]]
 
 
 async def test_the_reader_finds_what_was_changed(tmp_path: Path) -> None:
