@@ -81,8 +81,9 @@ class ShardFile:
             self._lock = await _acquired(self.place.path("lock"), self.place.run)
             self._require_file(create)
             looker = await (self._make() if create else self._look())
-            self._head_file = HeadFile(self.place.path("head"), synced=self.place.durability == "power", boot=boot_id())
             try:
+                synced = self.place.durability == "power"
+                self._head_file = HeadFile(self.place.path("head"), synced=synced, boot=boot_id())
                 await self._connect(repair=False)
             finally:
                 await _close(looker)  # not before: the writer shares what it found in the WAL
