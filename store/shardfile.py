@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Literal, TypeVar, TypeVarTuple
 
 import aiosqlite
 
@@ -104,8 +104,11 @@ class ShardFile:
         require_writable(self.path)
 
     async def _look(self) -> aiosqlite.Connection:
-        # Read-only: closing a connection that may write moves a WAL into the file, also into one that is refused.
-        looker = await connect(StoreConnection, self.path, "power", mode="ro")
+        # Closing a connection that may write moves a WAL into the file, also into one that is refused; closing one that
+        # may not leaves an empty WAL where there was none.
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        mode: Literal["rw", "ro"] = "ro" if wal.exists() and wal.stat().st_size else "rw"
+        looker = await connect(StoreConnection, self.path, "power", mode=mode)
         try:
             await call(looker, check_info, self.place.info)
         except BaseException:
