@@ -25,6 +25,7 @@ from eventray.runtime.remote import ANSWER_S, answered, ask_status, call, call_p
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
+from eventray.store.migrate import open_manifest
 from eventray.store.records import Checkpoint
 
 log = logging.getLogger("eventray.runtime")
@@ -90,7 +91,9 @@ class Directory:
         """Read or make the manifest, lock the directory by its views' file, and find or make the actors."""
         plan = self._plan
         directory = Path(plan.directory)
-        self._manifest = Manifest.load_or_create(directory, app=plan.app_name, shards=self._count)
+        self._manifest = await asyncio.to_thread(
+            open_manifest, directory, app=plan.app_name, shards=self._count, run=plan.run
+        )
         self._checkpoints = await CheckpointStore.open(
             directory, run=plan.run, durability=plan.config.durability, store_id=self._manifest.store_id
         )

@@ -15,7 +15,7 @@ import aiosqlite
 import msgspec
 
 from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
-from eventray.store import rows
+from eventray.store import rows, schema
 from eventray.store.admission import check_checkpoint
 from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import FILE_ERRORS, is_full, translated
@@ -89,7 +89,7 @@ class CheckpointStore:
     def __init__(self, path: Path, durability: Durability, store_id: str) -> None:
         self.path = path
         self._durability = durability
-        self._info: dict[str, object] = {"format": 1, "store_id": store_id}
+        self._info: dict[str, object] = {"format": schema.FORMAT, "store_id": store_id}
         self._lock: FileLock | None = None
         self._connection: aiosqlite.Connection | None = None
         self._connecting = asyncio.Lock()

@@ -100,10 +100,15 @@ def require_writable(path: Path) -> None:
 
 
 async def connect(
-    factory: type[C], path: Path, durability: Durability, *pragmas: str, wal_bytes_max: int = WAL_BYTES_MAX
+    factory: type[C],
+    path: Path,
+    durability: Durability,
+    *pragmas: str,
+    wal_bytes_max: int = WAL_BYTES_MAX,
+    mode: Literal["rw", "ro"] = "rw",
 ) -> aiosqlite.Connection:
     """Open an existing database file in a thread of its own; raises sqlite3.Error."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # never creates a file: one that is gone must be noticed
+    uri = f"{path.absolute().as_uri()}?mode={mode}"  # never creates a file: one that is gone must be noticed
     connection = aiosqlite.connect(
         uri, uri=True, factory=factory, isolation_level=None, timeout=_BUSY_TIMEOUT_S, cached_statements=256
     )

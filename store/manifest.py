@@ -14,11 +14,12 @@ from typing import Any, Literal
 from zlib import crc32
 
 from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
+from eventray.store import formats, schema
 from eventray.store.failures import translated
 from eventray.store.files import make_directory, manifest_lock, replace_file, sync
 from eventray.store.moving import Move, finish_move
 
-FORMAT = 1
+FORMAT = schema.FORMAT
 HASH = "blake2b-64"
 BUCKETS = 4096
 SHARDS_DEFAULT = 4
@@ -55,6 +56,7 @@ class Manifest:
     Streams hash to one of 4096 buckets (`hash`: blake2b of 8 bytes over the UTF-8 of the stream, big endian, modulo
     the buckets), buckets map to shards. `generation` is 1 in a new store; a restore or a reshard gives a later one,
     taken from the clock so that no two copies share it. `lineage` lists what it was resharded from, oldest first.
+    `format` is that of the files: an older one until they are migrated.
     """
 
     directory: Path
@@ -126,7 +128,7 @@ class Manifest:
 
     @classmethod
     def _load(cls, path: Path, app: str | None, shards: int | None) -> Manifest:
-        raw = read_sealed(path)
+        raw = _read(path)
         try:
             if raw.get("unfinished"):
                 raw = finish_reshard(path)
@@ -142,7 +144,11 @@ class Manifest:
 
     @classmethod
     def parsed(cls, directory: Path, raw: dict[str, Any]) -> Manifest:
-        """Return the manifest that `as_json` gave; ValueError, KeyError or TypeError when it cannot be one."""
+        """Return the manifest that `as_json` gave, of this format or of an older one.
+
+        Raises `StoreMismatch` (a newer format); ValueError, KeyError or TypeError when it cannot be a manifest.
+        """
+        format, raw = raw["format"], formats.stepped(directory / NAME, raw)
         buckets = [shard for shard, count in raw["buckets"] for _ in range(count)]
         entries = [ShardEntry(entry["state"], entry["node"]) for entry in raw["shards"]]
         if len(buckets) != BUCKETS or not all(0 <= shard < len(entries) for shard in buckets):
@@ -153,7 +159,7 @@ class Manifest:
             Ancestor(older["generation"], tuple((position, digest) for position, digest in older["ends"]))
             for older in raw.get("lineage", [])
         ]
-        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries, lineage)
+        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries, lineage, format)
 
     def shard_of(self, stream: str) -> int:
         """Return the index of the shard that the stream lives in."""
@@ -176,6 +182,14 @@ class Manifest:
         """Record the same of several shards at once."""
         for index in indexes:
             self.entries[index] = ShardEntry(state, node)
+        self._save_locked()
+
+    def set_format(self, format: int) -> None:
+        """Record that all files of the store have this format now."""
+        self.format = format
+        self._save_locked()
+
+    def _save_locked(self) -> None:
         try:
             with manifest_lock(self.directory):
                 self.save()
@@ -204,6 +218,11 @@ class Manifest:
             raw["lineage"] = [asdict(older) for older in self.lineage]
         return raw
 
+    def require_current(self) -> None:
+        """Raise `StoreMismatch` when the files are of an older format: opened as a store they are migrated."""
+        if self.format != schema.FORMAT:
+            raise StoreMismatch(str(self.directory), "format", schema.FORMAT, self.format)
+
     def begin_generation(self) -> None:
         """Make this the manifest of a new copy, whose files are all there and on no certain node."""
         self.generation = max(self.generation + 1, time.time_ns() // 1000)
@@ -219,7 +238,7 @@ def check_count(shards: object) -> None:
 def finish_reshard(path: Path) -> dict[str, Any]:
     """End the move of files that `store.json` calls unfinished, and return what it says then; OSError."""
     with manifest_lock(path.parent):
-        raw = read_sealed(path)
+        raw = _read(path)
         if raw.get("unfinished"):  # not ended by another process meanwhile
             finish_move(path.parent, Move.parsed(raw.pop("unfinished")))
             write_sealed(path, raw)
@@ -236,8 +255,12 @@ def write_sealed(path: Path, raw: dict[str, Any]) -> None:
     replace_file(path, (json.dumps(raw | {"checksum": _seal(raw)}, indent=1) + "\n").encode())
 
 
-def read_sealed(path: Path, *, format: int = FORMAT) -> dict[str, Any]:
-    """Return what `write_sealed` wrote; a missing checksum passes.
+def _read(path: Path) -> dict[str, Any]:
+    return read_sealed(path, format=schema.FORMAT, oldest=formats.oldest())
+
+
+def read_sealed(path: Path, *, format: int = FORMAT, oldest: int | None = None) -> dict[str, Any]:
+    """Return what `write_sealed` wrote; a missing checksum passes. `oldest`: the first format that will do, too.
 
     Raises OSError, `StoreMismatch` (another format), `StoreCorrupted`.
     """
@@ -246,7 +269,7 @@ def read_sealed(path: Path, *, format: int = FORMAT) -> dict[str, Any]:
         found = raw["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
-    if found != format:
+    if found not in range(format if oldest is None else oldest, format + 1):
         raise StoreMismatch(str(path), "format", format, found)
     checksum = raw.pop("checksum", None)
     if checksum is not None and checksum != _seal(raw):

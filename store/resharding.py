@@ -48,12 +48,13 @@ def reshard(directory: Path | str, *, shards: int, progress: Progress | None = N
     of the old. It needs room for a second copy. `progress(phase, done, total)` counts events: "verify", "reshard" and
     "verify again".
 
-    Raises ValueError (a number outside 1 to 4096, or the one that it has), `StoreLocked` (in use), `StoreCorrupted`,
-    `StoreFull`, `StoreUnavailable`; nothing of the store has changed then.
+    Raises ValueError (a number outside 1 to 4096, or the one that it has), `StoreLocked` (in use), `StoreMismatch` (an
+    older format: open it once), `StoreCorrupted`, `StoreFull`, `StoreUnavailable`; nothing of the store has changed.
     """
     started, directory = time.monotonic(), Path(directory)
     check_count(shards)
     old = Manifest.load(directory)
+    old.require_current()
     if shards == old.shards:
         raise ValueError(f"{old.directory} has {shards} shards already")
     staging = old.directory / STAGING

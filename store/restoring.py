@@ -37,11 +37,13 @@ def restore(
 
     Positions that were seen before (checkpoints, receipts) are of another generation then, and not trusted. With
     `check` the backup is proven first. `progress(phase, done, total)` counts events ("verify") and bytes ("copy").
-    Raises as `read_backup`, `StoreCorrupted` (the backup is damaged), `StoreUnavailable` (the folder is not empty),
-    `StoreFull`. What a failed restore leaves has no `store.json` and does not open: remove it.
+    Raises as `read_backup`, `StoreMismatch` (an older format: a version of that format restores it), `StoreCorrupted`
+    (the backup is damaged), `StoreUnavailable` (the folder is not empty), `StoreFull`. What a failed restore leaves has
+    no `store.json` and does not open: remove it.
     """
     started = time.monotonic()
     manifest, ends, _ = read_backup(backup)
+    manifest.require_current()
     if check:
         require_sound(backup, progress=progress)
     source, manifest.directory = manifest.directory, Path(directory)

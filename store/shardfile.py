@@ -9,16 +9,17 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Literal, TypeVar, TypeVarTuple
 
 import aiosqlite
 
-from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted, StoreMismatch
+from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted
 from eventray.store import schema
 from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
 from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.files import sync
 from eventray.store.head import HeadFile
+from eventray.store.identity import check_info, check_structure
 from eventray.store.limits import StoreLimits
 from eventray.store.lock import FileLock, boot_id
 from eventray.store.moving import shard_file
@@ -79,10 +80,13 @@ class ShardFile:
         try:
             self._lock = await _acquired(self.place.path("lock"), self.place.run)
             self._require_file(create)
-            if create:
-                await self._make()
-            self._head_file = HeadFile(self.place.path("head"), synced=self.place.durability == "power", boot=boot_id())
-            await self._connect(repair=False)
+            looker = await (self._make() if create else self._look())
+            try:
+                synced = self.place.durability == "power"
+                self._head_file = HeadFile(self.place.path("head"), synced=synced, boot=boot_id())
+                await self._connect(repair=False)
+            finally:
+                await _close(looker)  # not before: the writer shares what it found in the WAL
         except BaseException as error:
             await self.close()
             if isinstance(error, FILE_ERRORS):
@@ -98,6 +102,19 @@ class ShardFile:
         elif not create and not self.path.stat().st_size:
             raise StoreCorrupted(str(self.path), "the file is empty")
         require_writable(self.path)
+
+    async def _look(self) -> aiosqlite.Connection:
+        # Closing a connection that may write moves a WAL into the file, also into one that is refused; closing one that
+        # may not leaves an empty WAL where there was none.
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        mode: Literal["rw", "ro"] = "ro" if wal.exists() and wal.stat().st_size else "rw"
+        looker = await connect(StoreConnection, self.path, "power", mode=mode)
+        try:
+            await call(looker, check_info, self.place.info)
+        except BaseException:
+            await looker.close()
+            raise
+        return looker
 
     async def _make(self) -> None:
         connection = await connect(_Maker, self.path, "power", *schema.WRITER_PRAGMAS)
@@ -230,35 +247,6 @@ class _Maker(StoreConnection):
             self.undo()
         # The tables belong in the file itself, so that it can be told from others should its WAL get lost.
         self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def check_info(connection: StoreConnection, expected: dict[str, object]) -> None:
-    """Compare what a file says of itself; raises `StoreMismatch`, `StoreCorrupted` when it says nothing."""
-    path = str(connection.path)
-    try:
-        found = dict(connection.execute("SELECT key, value FROM info").fetchall())
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        raise StoreCorrupted(path, "it has no tables: another file, or one that lost its content") from error
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise StoreMismatch(path, key, value, found.get(key))
-
-
-def check_structure(connection: StoreConnection, bytes_max: int) -> None:
-    """Raise `StoreCorrupted` unless tables and indexes are as they were made, and agree in a file of up to `bytes_max`.
-
-    A damaged index hides events without a sign: no checksum of a record can tell what is not found.
-    """
-    path = str(connection.path)
-    if {sql for (sql,) in connection.execute(schema.DEFINITIONS).fetchall()} != set(schema.TABLES):
-        raise StoreCorrupted(path, "its tables are not those of a shard")
-    pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    if pages * page_bytes <= bytes_max:
-        message = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if message != "ok":
-            raise StoreCorrupted(path, f"SQLite's own check says: {message}")
 
 
 async def _acquired(path: Path, run: str) -> FileLock:

@@ -16,6 +16,7 @@ from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
 from eventray.store.manifest import SHARDS_DEFAULT, Manifest
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.migrate import open_manifest
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import (
     Appended,
@@ -74,7 +75,7 @@ class EventStore:
             raise ValueError(f'durability is "power" or "os", not {durability!r}')
         path = Path(directory)
         run = run or uuid.uuid4().hex
-        manifest = await asyncio.to_thread(Manifest.load_or_create, path, app=app, shards=shards)
+        manifest = await asyncio.to_thread(open_manifest, path, app=app, shards=shards, run=run)
         opened: dict[int, Shard] = {}
         checkpoints: CheckpointStore | None = None
         try:

@@ -57,8 +57,9 @@ def verify(
     elsewhere, shows that the history up to it is still the same. `progress("verify", done, total)` counts
     events; `processes` are as many as there are cores.
 
-    Raises `StoreUnavailable` (there is no store, or it cannot be read), `StoreMismatch` (`against` is of another store
-    or generation). What cannot be read because it is damaged is a problem, not an error.
+    Raises `StoreUnavailable` (there is no store, or it cannot be read), `StoreMismatch` (an older format, which opening
+    migrates; `against` is of another store or generation). What cannot be read because it is damaged is a problem, not
+    an error.
     """
     started = time.monotonic()
     directory = Path(directory)
@@ -69,6 +70,7 @@ def verify(
             raise
         problem = Problem(NAME if (directory / NAME).exists() else BACKUP, str(error))
         return VerifyReport(str(directory), "", 0, (), (problem,), time.monotonic() - started)
+    manifest.require_current()
     anchors = _anchors(manifest, against)
     files = {index: directory / shard_file(index, "db") for index in range(manifest.shards)}
     made = [index for index in files if manifest.state_of(index) == "created" or files[index].exists()]
