@@ -28,16 +28,22 @@ def read_quietly(path: Path, job: Callable[[sqlite3.Connection], T]) -> T:
     if wal_bytes(path):
         with _opened(path, "mode=ro") as connection:
             return job(connection)
+    before = _change(path)
     try:
         with _opened(path, "mode=ro&immutable=1") as connection:
             result = job(connection)
     except FILE_ERRORS:
-        if not wal_bytes(path):
+        if not wal_bytes(path) and _change(path) == before:
             raise
     else:
-        if not wal_bytes(path):
+        if not wal_bytes(path) and _change(path) == before:
             return result
     return read_quietly(path, job)
+
+
+def _change(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def wal_bytes(path: Path) -> int:
