@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: setup check test demo clean
+.PHONY: setup check test demo bench clean
 
 setup: .venv/ready
 
@@ -16,7 +16,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	MYPYPATH=src:. $(BIN)/mypy --explicit-package-bases -p examples -p tests
+	MYPYPATH=src:. $(BIN)/mypy --explicit-package-bases -p examples -p tests -p benchmarks
 	$(BIN)/lint-imports
 
 test: setup
@@ -28,6 +28,14 @@ demo: setup
 	$(BIN)/python -m examples.quickstart
 	$(BIN)/python -m examples.tour
 	rm -rf demo-data
+
+# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+.venv/bench: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-data

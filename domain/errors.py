@@ -312,12 +312,18 @@ class StoreMismatch(EventRayError):
 
     advice = "repair"
 
-    def __init__(self, path: str, what: str, expected: object, found: object) -> None:
+    def __init__(
+        self,
+        path: str,
+        what: str,
+        expected: object,
+        found: object,
+        hint: str = "Open it with what it has, or give another path",
+    ) -> None:
         super().__init__(
-            f"{path} has another {what}: expected {expected!r}, found {found!r}. "
-            "Open it with what it has, or give another path; nothing was touched."
+            f"{path} has another {what}: expected {expected!r}, found {found!r}. {hint}; nothing was touched."
         )
-        self.path, self.what, self.expected, self.found = path, what, expected, found
+        self.path, self.what, self.expected, self.found, self.hint = path, what, expected, found, hint
 
 
 class StoreFull(EventRayError):

@@ -99,6 +99,7 @@ class Receipt:
         version, position: of the last event; of a command without events, of the stream's last event.
         events: what the command returned, as stored.
         duplicate: the command id was committed before this send reached the store.
+        generation: of the store. A restore or a reshard begins another one, in which this position means nothing.
     """
 
     stream: str
@@ -108,3 +109,15 @@ class Receipt:
     events: tuple[Event, ...] = ()
     command_id: str = ""
     duplicate: bool = False
+    generation: int = field(default=0, compare=False)  # two receipts of one command are the same
+
+
+class Heads(dict[int, int]):
+    """The position of every shard at one moment, with the store's `generation` (0: not known)."""
+
+    def __init__(self, positions: Mapping[int, int], generation: int = 0) -> None:
+        super().__init__(positions)
+        self.generation = generation
+
+    def __reduce__(self) -> tuple[type[Heads], tuple[dict[int, int], int]]:
+        return Heads, (dict(self), self.generation)

@@ -27,8 +27,9 @@ from eventray.domain.errors import (
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.streamlog import StreamLog, read_versions, replay
+from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
+from eventray.store.port import ShardPort
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Record
 
 log = logging.getLogger("eventray.runtime")
@@ -69,7 +70,7 @@ class Activation:
         model: AggregateModel,
         decider: Decider,
         stream: str,
-        shard: StreamLog,
+        shard: ShardPort,
         config: Config,
         *,
         take_over: bool,
@@ -200,21 +201,17 @@ class Activation:
 
     async def _recover(self) -> Aggregate:
         """The state from its snapshot and the events after it, page by page."""
-        model, limit = self._model, self._config.load_page_events
-        loaded = await self._log.load(
-            self.stream, fingerprint=model.fingerprint, take_over=self._take_over, limit=limit
+        limit = self._config.load_page_events
+        loaded, state = await load_state(
+            self._log, self._model, self.stream, take_over=self._take_over, page_events=limit
         )
         self._token = loaded.token if self._take_over else None
         self._position = loaded.position
-        identity = self.stream.split("/", 1)[1]
-        state = model.new(identity)
-        if loaded.snapshot is not None:
-            state = model.decode_state(loaded.snapshot.data, identity, loaded.snapshot.version)
         self._snapshot_version = state.version
         records, more = loaded.records, loaded.more
         self._replay(state, records)
         while more:
-            records = await self._log.read_stream(self.stream, after=state.version, until=loaded.version, limit=limit)
+            records = await next_page(self._log, self.stream, state.version, loaded.version, limit)
             self._replay(state, records)
             more = state.version < loaded.version
             await asyncio.sleep(0)  # others in this process go on between pages

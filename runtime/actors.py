@@ -25,6 +25,7 @@ from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.store.port import ShardPort
 from eventray.store.shard import Shard as ShardStore
 
 COLLECT_AFTER_OBJECTS = 20_000  # a batch makes thousands of short-lived objects and no cycles
@@ -140,11 +141,9 @@ class Shard(Shell):
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Run one of the methods of RemoteShard on the file."""
+        """Run one of the methods of a `ShardPort` on the file."""
         await self._ready()
         assert self._store is not None
-        if method == "head":
-            return self._store.head
         if method not in CALLABLE:
             raise ValueError(f"a shard has no method {method!r}")
         return await getattr(self._store, method)(*args, **kwargs)
@@ -157,7 +156,15 @@ class Shard(Shell):
         assert self._host is not None
         store, host = self._store, self._host
         return ShardStatus(
-            self._index, "serving", store.head, store.epoch, host.active, host.pending, os.getpid(), _node_id()
+            self._index,
+            "serving",
+            store.head,
+            store.epoch,
+            host.active,
+            host.pending,
+            os.getpid(),
+            _node_id(),
+            lost_with_power=store.lost_with_power,
         )
 
     @answered
@@ -170,7 +177,7 @@ class Shard(Shell):
             await self._store.close()
 
 
-CALLABLE = frozenset({"load", "append_batch", "read_stream", "save_snapshot", "read", "version_at", "lookup"})
+CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_")) - {"close"}  # that is not theirs
 
 
 class ViewShell(Shell):

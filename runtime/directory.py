@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from eventray.runtime.remote import ANSWER_S, answered, ask_status, call, call_p
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
+from eventray.store.migrate import open_manifest
 from eventray.store.records import Checkpoint
 
 log = logging.getLogger("eventray.runtime")
@@ -89,7 +91,9 @@ class Directory:
         """Read or make the manifest, lock the directory by its views' file, and find or make the actors."""
         plan = self._plan
         directory = Path(plan.directory)
-        self._manifest = Manifest.load_or_create(directory, app=plan.app_name, shards=self._count)
+        self._manifest = await asyncio.to_thread(
+            open_manifest, directory, app=plan.app_name, shards=self._count, run=plan.run
+        )
         self._checkpoints = await CheckpointStore.open(
             directory, run=plan.run, durability=plan.config.durability, store_id=self._manifest.store_id
         )
@@ -111,16 +115,19 @@ class Directory:
 
     async def _wait_until_serving(self) -> None:
         try:
-            await asyncio.gather(
-                *(
-                    call_patiently(actor.wake, patience_s=float("inf"))
-                    for actor in (*self._shards.values(), *self._views.values())
-                )
-            )
+            await _wake_all(self._shards.values())
+            await self._compare_with_views()
+            await _wake_all(self._views.values())
         except EventRayError:
             self._kill_all()
             await self._checkpoints.close()
             raise
+
+    async def _compare_with_views(self) -> None:
+        """Raise `StoreCorrupted` when a shard ends before what a view has seen of it."""
+        found = await asyncio.gather(*(ask_status(actor) for actor in self._shards.values()))
+        ends = {s.index: (s.head, s.lost_with_power) for s in found if isinstance(s, ShardStatus)}
+        await self._checkpoints.compare(ends, generation=self._manifest.generation)
 
     # what shards and views ask
 
@@ -145,11 +152,14 @@ class Directory:
         return await self._checkpoints.load(name)
 
     @answered
-    async def save_checkpoint(
-        self, name: str, positions: dict[int, int], data: bytes, generation: int, fingerprint: str
-    ) -> None:
+    async def save_checkpoint(self, name: str, positions: dict[int, int], data: bytes, **facts: Any) -> None:
         """Save a view."""
-        await self._checkpoints.save(name, positions, data, generation=generation, fingerprint=fingerprint)
+        await self._checkpoints.save(name, positions, data, **facts)
+
+    @answered
+    async def checkpoint_names(self) -> list[str]:
+        """The views that have a save."""
+        return await self._checkpoints.names()
 
     # activations
 
@@ -275,6 +285,11 @@ def pinned_here() -> dict[str, Any]:
 def exit_here() -> None:
     """End this actor for good."""
     kill(ray.get_runtime_context().current_actor)
+
+
+async def _wake_all(actors: Iterable[Any]) -> None:
+    """Start actors side by side, and wait until all have started."""
+    await asyncio.gather(*(call_patiently(actor.wake, patience_s=float("inf")) for actor in actors))
 
 
 async def _close_all(actors: list[Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from eventray.domain.errors import InvalidId
-from eventray.domain.messages import CommandOptions, Receipt
+from eventray.domain.messages import CommandOptions, Heads, Receipt
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
 from eventray.runtime.response import Response
@@ -190,16 +190,18 @@ class RemoteQuery:
         raise TypeError(f"call {self._query.name}.remote(...): a handle asks its view elsewhere")
 
 
-def positions_after(after: After) -> dict[int, int]:
-    """Positions per shard of a receipt, of several, or of heads."""
+def positions_after(after: After) -> tuple[dict[int, int], int]:
+    """Positions per shard of a receipt, of several, or of heads, and the generation they are of (0: not known)."""
     if after is None:
-        return {}
+        return {}, 0
     if isinstance(after, Mapping):
-        return dict(after)
+        return dict(after), after.generation if isinstance(after, Heads) else 0
     positions: dict[int, int] = {}
+    generations = set()
     for receipt in [after] if isinstance(after, Receipt) else after:
         positions[receipt.shard] = max(positions.get(receipt.shard, 0), receipt.position)
-    return positions
+        generations.add(receipt.generation)
+    return positions, min(generations - {0}, default=0)  # of two, the older one cannot be the store's
 
 
 def check_instance_id(id: object) -> str:

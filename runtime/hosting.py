@@ -14,8 +14,8 @@ from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round
 from eventray.runtime.placement import Packed
-from eventray.runtime.streamlog import GroupLog, StreamLog
 from eventray.runtime.wire import Answerer, CommandItem, Kind
+from eventray.store.port import LocalShardPort, ShardPort
 from eventray.store.records import BatchResult
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
@@ -24,7 +24,7 @@ SWEEPS_PER_IDLE_TIMEOUT = 4
 class PackedHost:
     """The activations that live in their shard's process: loaded on demand, least recently used out."""
 
-    def __init__(self, app: App, shard: GroupLog, config: Config) -> None:
+    def __init__(self, app: App, shard: LocalShardPort, config: Config) -> None:
         self._app = app
         self._shard = shard
         self._config = config
@@ -154,7 +154,7 @@ class PackedHost:
 class DedicatedHost:
     """One activation with a process of its own."""
 
-    def __init__(self, app: App, aggregate: str, stream: str, shard: StreamLog, config: Config) -> None:
+    def __init__(self, app: App, aggregate: str, stream: str, shard: ShardPort, config: Config) -> None:
         model = app.aggregates[aggregate]
         self.activation = Activation(
             model, Decider(model, config), stream, shard, config, take_over=True, schedule=self._run

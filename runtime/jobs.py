@@ -46,11 +46,12 @@ class CommandIds:
 class CommandJob:
     """One command for one instance."""
 
-    __slots__ = ("_item", "_model", "deadline", "lane", "response", "sent", "size", "timeout_s")
+    __slots__ = ("_generation", "_item", "_model", "deadline", "lane", "response", "sent", "size", "timeout_s")
 
     def __init__(self, model: AggregateModel, item: CommandItem, timeout_s: float) -> None:
         self._model = model
         self._item = item
+        self._generation = 0
         self.lane: Hashable = (item.aggregate, item.id)
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
@@ -60,6 +61,7 @@ class CommandJob:
 
     def target(self, transport: Transport) -> Hashable:
         """Where it goes."""
+        self._generation = transport.generation
         return transport.target_of(self._item.aggregate, self._item.id)
 
     def item(self) -> CommandItem:
@@ -101,6 +103,7 @@ class CommandJob:
             events,
             item.command_id,
             data.duplicate,
+            self._generation,
         )
 
 

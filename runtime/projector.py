@@ -12,7 +12,7 @@ import logging
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgpack
 
@@ -24,6 +24,7 @@ from eventray.domain.errors import (
     ShardFenced,
     ShardUnavailable,
     StaleView,
+    StoreMismatch,
     StoreUnavailable,
     UnknownName,
 )
@@ -33,51 +34,12 @@ from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.wire import Answerer, Kind, QueryItem
+from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import Record, ShardPage
 
 log = logging.getLogger("eventray.runtime")
 
 RETRY_S = 0.2
-
-
-class LogReader(Protocol):
-    """A shard's log, in this process or another."""
-
-    async def read(
-        self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
-    ) -> ShardPage:
-        """The next page of events, waiting for news."""
-        ...
-
-
-class SavedView(Protocol):
-    """What a checkpoint gives back."""
-
-    @property
-    def positions(self) -> Mapping[int, int]: ...  # noqa: D102
-
-    @property
-    def data(self) -> bytes: ...  # noqa: D102
-
-    @property
-    def fingerprint(self) -> str: ...  # noqa: D102
-
-    @property
-    def generation(self) -> int: ...  # noqa: D102
-
-
-class Checkpoints(Protocol):
-    """Where views are saved."""
-
-    async def load(self, name: str) -> SavedView | None:
-        """The last save, or None."""
-        ...
-
-    async def save(
-        self, name: str, positions: Mapping[int, int], data: bytes, *, generation: int, fingerprint: str = ""
-    ) -> None:
-        """Keep state and positions together."""
-        ...
 
 
 @dataclass(slots=True)
@@ -99,8 +61,8 @@ class ProjectionRunner:
     def __init__(
         self,
         model: ProjectionModel,
-        shards: Mapping[int, LogReader],
-        checkpoints: Checkpoints,
+        shards: Mapping[int, ShardPort],
+        checkpoints: CheckpointPort,
         config: Config,
         *,
         generation: int,
@@ -257,6 +219,13 @@ class ProjectionRunner:
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
+        if item.generation not in (0, self._generation):
+            store, advice = (
+                f"the store of view {self._model.name}",
+                "It was restored or resharded: ask after new receipts",
+            )
+            answer(Kind.ERROR, StoreMismatch(store, "generation", item.generation, self._generation, advice))
+            return
         if self._has(item.after):
             self._answer(item, answer)
             return

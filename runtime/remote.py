@@ -13,11 +13,20 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayActorError, RayError
 
-from eventray.domain.errors import EventRayError, ShardUnavailable
+from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.link import TargetLost
-from eventray.runtime.projector import SavedView
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_reply
-from eventray.store.records import BatchResult, Committed, DuplicateCommands, Loaded, NewCommand, Record, ShardPage
+from eventray.store.records import (
+    BatchResult,
+    Checkpoint,
+    Committed,
+    DuplicateCommands,
+    Loaded,
+    NewCommand,
+    Record,
+    ShardPage,
+    Snapshot,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +46,7 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[bool, Any]:
         try:
             return True, await method(*args, **kwargs)
-        except (EventRayError, DuplicateCommands, BatchRefused, ValueError) as error:
+        except (EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
             return False, pickled(error)
 
     return wrapper
@@ -48,7 +57,7 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         TargetLost: the actor is dead, restarting or out of reach; whether it ran the call is not known.
-        EventRayError, DuplicateCommands, BatchRefused, ValueError: what it raised.
+        EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
     try:
         good, value = await method.remote(*args, **kwargs)
@@ -64,7 +73,7 @@ async def call_patiently(method: Any, *args: Any, patience_s: float = PATIENCE_S
 
     Raises:
         TargetLost: it was so for `patience_s`.
-        EventRayError, DuplicateCommands, ValueError: what the method raised.
+        EventRayError, DuplicateCommands, ValueError, TypeError: what the method raised.
     """
     deadline = time.monotonic() + patience_s
     delay = RETRY_FIRST_S
@@ -114,22 +123,17 @@ class ActorChannel:
 
 
 class RemoteShard:
-    """A shard in another process, with the methods of `eventray.store.Shard` that engines use.
+    """A shard in another process: the methods of `ShardPort`, which do there what they say.
 
     A call that fails on the way is sent again until `patience_s`: reads can be repeated, and an append carries the
-    ids and the version by which its shard recognises it.
+    ids and the version by which its shard recognises it. `close` closes this end only.
     """
 
     def __init__(self, actor: Any, index: int, patience_s: float) -> None:
         self.index = index
         self.actor = actor
         self._patience_s = patience_s
-
-    async def load(
-        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
-    ) -> Loaded:
-        """Snapshot and first page of events of a stream."""
-        return await self._call("load", stream, fingerprint=fingerprint, take_over=take_over, limit=limit)  # type: ignore[no-any-return]
+        self._closed = False
 
     async def append_batch(
         self,
@@ -145,19 +149,17 @@ class RemoteShard:
             "append_batch", stream, commands, expected_version=expected_version, token=token, lookups=lookups
         )
 
+    async def load(
+        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
+    ) -> Loaded:
+        """Snapshot and first page of events of a stream."""
+        return await self._call("load", stream, fingerprint=fingerprint, take_over=take_over, limit=limit)  # type: ignore[no-any-return]
+
     async def read_stream(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
     ) -> list[Record]:
         """One page of a stream."""
         return await self._call("read_stream", stream, after=after, until=until, reverse=reverse, limit=limit)  # type: ignore[no-any-return]
-
-    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
-        """What those of the ids did that are committed."""
-        return await self._call("lookup", stream, command_ids)  # type: ignore[no-any-return]
-
-    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
-        """Keep the state at `version`."""
-        await self._call("save_snapshot", stream, version=version, data=data, fingerprint=fingerprint)
 
     async def read(
         self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
@@ -165,15 +167,37 @@ class RemoteShard:
         """The next page of the shard's log."""
         return await self._call("read", after=after, limit=limit, wait=wait, types=types)  # type: ignore[no-any-return]
 
-    async def fetch_head(self) -> int:
-        """The shard's last position."""
-        return int(await self._call("head"))
+    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
+        """What those of the ids did that are committed."""
+        return await self._call("lookup", stream, command_ids)  # type: ignore[no-any-return]
 
     async def version_at(self, stream: str, recorded_at_us: int) -> int:
         """The version of a stream at a time (microseconds UTC)."""
         return int(await self._call("version_at", stream, recorded_at_us))
 
+    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
+        """Keep the state at `version`."""
+        await self._call("save_snapshot", stream, version=version, data=data, fingerprint=fingerprint)
+
+    async def load_snapshot(self, stream: str) -> Snapshot | None:
+        """The snapshot as it was saved."""
+        return await self._call("load_snapshot", stream)  # type: ignore[no-any-return]
+
+    async def streams(self, *, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
+        """A page of the names of streams."""
+        return await self._call("streams", prefix=prefix, after=after, limit=limit)  # type: ignore[no-any-return]
+
+    async def fetch_head(self) -> int:
+        """The shard's last position."""
+        return int(await self._call("fetch_head"))
+
+    async def close(self) -> None:
+        """Make no more calls; the shard goes on."""
+        self._closed = True
+
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if self._closed:
+            raise ShardUnavailable(self.index, "this end of it is closed")
         try:
             return await call_patiently(self.actor.call, method, *args, patience_s=self._patience_s, **kwargs)
         except TargetLost as error:
@@ -181,24 +205,50 @@ class RemoteShard:
 
 
 class RemoteCheckpoints:
-    """The views' saves, kept by the Directory."""
+    """The views' saves, kept by the Directory; `close` closes this end only."""
 
     def __init__(self, directory: Any) -> None:
         self._directory = directory
+        self._closed = False
 
-    async def load(self, name: str) -> SavedView | None:
+    async def save(
+        self,
+        name: str,
+        positions: Mapping[int, int],
+        data: bytes,
+        *,
+        generation: int,
+        fingerprint: str = "",
+        witness: bool = True,
+    ) -> None:
+        """Keep state and positions together."""
+        await self._call(
+            self._directory.save_checkpoint,
+            name,
+            dict(positions),
+            data,
+            generation=generation,
+            fingerprint=fingerprint,
+            witness=witness,
+        )
+
+    async def load(self, name: str) -> Checkpoint | None:
         """The last save, or None."""
         return await self._call(self._directory.load_checkpoint, name)  # type: ignore[no-any-return]
 
-    async def save(
-        self, name: str, positions: Mapping[int, int], data: bytes, *, generation: int, fingerprint: str = ""
-    ) -> None:
-        """Keep state and positions together."""
-        await self._call(self._directory.save_checkpoint, name, dict(positions), data, generation, fingerprint)
+    async def names(self) -> list[str]:
+        """The names that have one."""
+        return await self._call(self._directory.checkpoint_names)  # type: ignore[no-any-return]
 
-    async def _call(self, method: Any, *args: Any) -> Any:
+    async def close(self) -> None:
+        """Make no more calls."""
+        self._closed = True
+
+    async def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._closed:
+            raise StoreUnavailable("views.db", "this end of it is closed")
         # the Directory comes back, or this view ends with its app
-        return await call_patiently(method, *args, patience_s=float("inf"))
+        return await call_patiently(method, *args, patience_s=float("inf"), **kwargs)
 
 
 def find_actor(name: str, namespace: str) -> Any | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import AppEnded, UnknownName
-from eventray.domain.messages import Command, CommandOptions, Event, Receipt
+from eventray.domain.messages import Command, CommandOptions, Event, Heads, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
@@ -37,8 +37,9 @@ from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
 from eventray.runtime.streamlog import decode_record
 from eventray.runtime.timetravel import state_at
-from eventray.runtime.transport import ShardPort, Transport
+from eventray.runtime.transport import Transport
 from eventray.runtime.wire import CommandItem, QueryItem
+from eventray.store.port import ShardPort
 from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)
@@ -223,7 +224,7 @@ class Runtime:
     ) -> Response[Any]:
         """Put an encoded query on its way (what handles call)."""
         wait_s = self.config.query_timeout_s if timeout_s is None else timeout_s
-        item = QueryItem(query.name, args, positions_after(after), wait_s, stale == "serve")
+        item = QueryItem(query.name, args, *positions_after(after), wait_s, stale == "serve")
         job = QueryJob(model.name, query, item)
         self._engine.post(job)
         return job.response
@@ -234,7 +235,8 @@ class Runtime:
         """Every event of an instance in order, as (event, meta), for `for` and `async for`; read page by page.
 
         Raises:
-            InvalidId, UnknownName: at once. UnknownEvent: where an event is met that no class stands for.
+            InvalidId, UnknownName: at once. UnknownEvent, EncodingError: where an event is met that no class stands
+            for, or that does not decode.
         """
         check_id(check_instance_id(id))
         model = self._aggregate(aggregate)
@@ -245,7 +247,7 @@ class Runtime:
         stream, limit = f"{model.name}/{id}", self.config.read_page_events
         records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
         entries = [Recorded(decode_record(model, record), meta_of(record)) for record in records]
-        return entries, records[-1].version if len(records) == limit else None
+        return entries, records[-1].version if records else None  # a page of large events is short, not the last
 
     def state(self, aggregate: type[A], id: str, at: int | datetime | None = None) -> Response[A]:
         """The state of an instance now, at a version, or at a moment (an aware datetime): a copy, folded from its log.
@@ -266,12 +268,12 @@ class Runtime:
 
         return self._engine.spawn(fold())
 
-    def heads(self) -> Response[dict[int, int]]:
+    def heads(self) -> Response[Heads]:
         """The position of every shard now; `options(after=heads)` reads everything up to here."""
 
-        async def ask() -> dict[int, int]:
+        async def ask() -> Heads:
             await self._started
-            return await self._transport.heads()
+            return Heads(await self._transport.heads(), self._transport.generation)
 
         return self._engine.spawn(ask())
 

@@ -8,7 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """One shard: `head` is its last position, `active` its packed instances, `pending` their waiting commands."""
+    """One shard: `head` is its last position, `active` its packed instances, `pending` their waiting commands.
+
+    `lost_with_power`: opened after a power cut with `durability="os"`, it may have lost its last commits.
+    """
 
     index: int
     state: Literal["serving", "unavailable"]
@@ -19,6 +22,7 @@ class ShardStatus:
     pid: int = 0
     node: str = ""
     reason: str = ""
+    lost_with_power: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,84 +1,35 @@
-"""What activations need of their shard, in this process or another, and what they do with its records."""
+"""What activations and time travel do with the records of a shard."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+import logging
+from dataclasses import replace
 
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.errors import UnknownEvent
+from eventray.domain.errors import EncodingError, StoreCorrupted, UnknownEvent, shortened
 from eventray.domain.messages import Event
 from eventray.runtime.model import AggregateModel
-from eventray.store.records import BatchResult, Committed, Loaded, NewCommand, Record
+from eventray.store.port import ShardPort
+from eventray.store.records import Loaded, Record
+
+_log = logging.getLogger("eventray.runtime")
 
 READ_ALONG = 32  # events between two that are wanted which are read along rather than asked for twice
-
-
-class StreamLog(Protocol):
-    """A shard."""
-
-    index: int  # the shard's number
-
-    async def load(
-        self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
-    ) -> Loaded:
-        """Snapshot and first page of events."""
-        ...
-
-    async def append_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> BatchResult:
-        """Several commands' events in one commit."""
-        ...
-
-    async def read_stream(
-        self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
-        """One page of events."""
-        ...
-
-    async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
-        """What those of the ids did that are committed."""
-        ...
-
-    async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
-        """Keep the state at `version`."""
-        ...
-
-
-class GroupLog(StreamLog, Protocol):
-    """A shard in this process: appends can be put on their way without a task each."""
-
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """`append_batch`, as a future."""
-        ...
 
 
 def decode_record(model: AggregateModel, record: Record) -> Event:
     """The event of a record.
 
     Raises:
-        UnknownEvent: naming its place.
+        UnknownEvent: naming its place. EncodingError: naming it, too.
     """
     try:
         return model.events.decode(record.type, record.type_version, record.data)
     except UnknownEvent:
         raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None
+    except EncodingError as error:
+        place = f"at {shortened(record.stream)}@{record.version}, position {record.position} of shard {record.shard}"
+        raise EncodingError(f"{error.where} ({place})", error.reason) from error
 
 
 def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
@@ -86,18 +37,49 @@ def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
     model.apply(state, decode_record(model, record))
 
 
+async def load_state(
+    log: ShardPort, model: AggregateModel, stream: str, *, take_over: bool = False, page_events: int
+) -> tuple[Loaded, Aggregate]:
+    """A stream with its first page of events, and the state before those: that of its snapshot, or the first one.
+
+    A snapshot whose bytes hold no state of the class is ignored with a warning.
+    """
+    identity = stream.split("/", 1)[1]
+    loaded = await log.load(stream, fingerprint=model.fingerprint, take_over=take_over, limit=page_events)
+    if loaded.snapshot is None:
+        return loaded, model.new(identity)
+    try:
+        return loaded, model.decode_state(loaded.snapshot.data, identity, loaded.snapshot.version)
+    except EncodingError as error:
+        _log.warning("the snapshot of %r cannot be decoded and is ignored: %s", stream, error)
+    whole = await log.load(stream, limit=page_events)
+    return replace(whole, token=loaded.token), model.new(identity)
+
+
+async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> list[Record]:
+    """The records after a version, a page at most, of a stream that was seen to reach `until`.
+
+    Raises:
+        StoreCorrupted: it does not (any more).
+    """
+    page = await log.read_stream(stream, after=after, until=until, limit=page_events)
+    if not page:
+        raise StoreCorrupted(f"shard {log.index}", "this event is missing", stream, after + 1)
+    return page
+
+
 async def read_versions(
-    log: StreamLog, stream: str, ranges: list[tuple[int, int]], page_events: int
+    log: ShardPort, stream: str, ranges: list[tuple[int, int]], page_events: int
 ) -> dict[int, tuple[str, int, bytes]]:
     """Encoded events by version, for inclusive ranges of versions; those that lie close together are read at once."""
     events: dict[int, tuple[str, int, bytes]] = {}
     for first, last in merged(ranges, gap=READ_ALONG):
         after = first - 1
         while after < last:
-            page = await log.read_stream(stream, after=after, until=last, limit=page_events)
+            page = await next_page(log, stream, after, last, page_events)
             for record in page:
                 events[record.version] = (record.type, record.type_version, record.data)
-            after = page[-1].version if page else last
+            after = page[-1].version
     return events
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from eventray.domain.aggregate import Aggregate
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.streamlog import replay
-from eventray.runtime.transport import ShardPort
+from eventray.runtime.streamlog import load_state, next_page, replay
+from eventray.store.port import ShardPort
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,27 +30,22 @@ async def state_at(
 
     Raises:
         ValueError: `at` is negative, beyond the stream's end, or a naive datetime.
-        UnknownEvent: an event on the way that no class stands for.
+        UnknownEvent, EncodingError: an event on the way that no class stands for, or that does not decode.
     """
     if isinstance(at, bool) or (isinstance(at, int) and at < 0):
         raise ValueError(f"at={at!r}: a version is 0 or above")
-    loaded = await shard.load(stream, fingerprint=model.fingerprint, limit=page_events)
+    loaded, state = await load_state(shard, model, stream, page_events=page_events)
     upto = await shard.version_at(stream, microseconds(at)) if isinstance(at, datetime) else at
     if upto is None:
         upto = loaded.version
-    if upto > loaded.version:
+    if upto > loaded.version and not isinstance(at, datetime):  # after a moment others may have appended meanwhile
         raise ValueError(f"{stream} has {loaded.version} events: there is no version {upto} yet")
-    identity = stream.split("/", 1)[1]
-    state = model.new(identity)
-    snapshot = loaded.snapshot
-    records = [record for record in loaded.records if record.version <= upto]
-    if snapshot is not None and snapshot.version <= upto:
-        state = model.decode_state(snapshot.data, identity, snapshot.version)
-    elif snapshot is not None:
-        records = []  # they begin after the snapshot, which is too late
-    for record in records:
-        replay(model, state, record)
+    if state.version > upto:
+        state = model.new(state.id)  # the snapshot is too late, and so are the events after it
+    else:
+        for record in loaded.records[: upto - state.version]:
+            replay(model, state, record)
     while state.version < upto:
-        for record in await shard.read_stream(stream, after=state.version, until=upto, limit=page_events):
+        for record in await next_page(shard, stream, state.version, upto, page_events):
             replay(model, state, record)
     return state

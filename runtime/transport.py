@@ -8,22 +8,7 @@ from typing import Protocol
 from eventray.runtime.app import App
 from eventray.runtime.link import Channel
 from eventray.runtime.status import Status
-from eventray.runtime.streamlog import StreamLog
-from eventray.store.records import ShardPage
-
-
-class ShardPort(StreamLog, Protocol):
-    """A shard as clients, views and activations use it, in this process or another."""
-
-    async def read(
-        self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
-    ) -> ShardPage:
-        """The next page of the shard's log."""
-        ...
-
-    async def version_at(self, stream: str, recorded_at_us: int) -> int:
-        """The version of a stream at a time (microseconds UTC)."""
-        ...
+from eventray.store.port import ShardPort
 
 
 class Transport(Protocol):
@@ -53,6 +38,11 @@ class Transport(Protocol):
 
     def shard_of(self, stream: str) -> int:
         """The shard of a stream."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """The store's generation (known after `start`)."""
         ...
 
     async def heads(self) -> dict[int, int]:

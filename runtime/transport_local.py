@@ -14,7 +14,9 @@ from eventray.runtime.hosting import PackedHost
 from eventray.runtime.inbox import Inbox
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.status import ShardStatus, Status
-from eventray.runtime.transport import ShardPort, shard_target, view_target
+from eventray.runtime.transport import shard_target, view_target
+from eventray.store.port import ShardPort
+from eventray.store.shard import Shard
 from eventray.store.store import EventStore
 
 
@@ -27,6 +29,7 @@ class LocalTransport:
         self._count = shards
         self._config = config
         self._store: EventStore | None = None
+        self._files: dict[int, Shard] = {}
         self._hosts: dict[int, PackedHost] = {}
         self._runners: dict[str, ProjectionRunner] = {}
         self._inboxes: dict[Hashable, Inbox] = {}
@@ -51,6 +54,8 @@ class LocalTransport:
         )
         try:
             for index, shard in self._store.shards.items():
+                assert isinstance(shard, Shard)
+                self._files[index] = shard
                 host = self._hosts[index] = PackedHost(self.app, shard, config)
                 self._inboxes[shard_target(index)] = self._inbox(shard.epoch, host)
             for name, model in self.app.projections.items():
@@ -87,16 +92,21 @@ class LocalTransport:
         """The shard of a stream."""
         return self.store.manifest.shard_of(stream)
 
+    @property
+    def generation(self) -> int:
+        """The store's generation."""
+        return self.store.manifest.generation
+
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""
-        return {index: shard.head for index, shard in self.store.shards.items()}
+        return await self.store.heads()
 
     async def status(self) -> Status:
         """How the app stands."""
         pid, node = os.getpid(), socket.gethostname()
         shards = tuple(
             ShardStatus(index, "serving", shard.head, shard.epoch, host.active, host.pending, pid, node)
-            for (index, shard), host in zip(self.store.shards.items(), self._hosts.values(), strict=True)
+            for (index, shard), host in zip(self._files.items(), self._hosts.values(), strict=True)
         )
         views = tuple(runner.status(pid, node) for runner in self._runners.values())
         return Status(self.app.name, str(self._data), True, shards, views)

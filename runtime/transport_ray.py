@@ -24,7 +24,8 @@ from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
 from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
 from eventray.runtime.status import Status
-from eventray.runtime.transport import ShardPort, activation_target, shard_target
+from eventray.runtime.transport import activation_target, shard_target
+from eventray.store.port import ShardPort
 
 ENDING_POLL_S = 0.1
 TAKE_OVER_WAIT_S = 5.0  # an app whose driver was killed a moment ago has noticed and ended by then
@@ -170,6 +171,11 @@ class RayTransport:
         if actor is None:
             raise UnknownName("projection", which, tuple(self.started.views))
         return actor
+
+    @property
+    def generation(self) -> int:
+        """The store's generation."""
+        return int(self.started.manifest.generation)
 
     async def heads(self) -> dict[int, int]:
         """The last position of every shard."""

@@ -40,6 +40,7 @@ class QueryItem(NamedTuple):
     query: str
     args: bytes
     after: dict[int, int]  # position per shard that the view must have applied
+    generation: int  # the store's when these positions were seen; 0: not known
     wait_s: float
     serve_stale: bool
 

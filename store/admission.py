@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from eventray.domain.errors import EventTooLarge, InvalidId
 from eventray.store.limits import StoreLimits
@@ -26,6 +27,41 @@ def check_version(version: object) -> None:
         raise ValueError(f"a version is an int from 0 to 2**63 - 1, not {version!r}")
 
 
+def check_until(until: object) -> None:
+    """Raise ValueError unless `until` is None (to the end) or an int from 0 to 2**63 - 1."""
+    if until is not None and (type(until) is not int or not 0 <= until <= _INT_MAX):
+        raise ValueError(f"until is None or an int from 0 to 2**63 - 1, not {until!r}")
+
+
+def check_range(after: object, until: object, limit: object) -> None:
+    """Raise ValueError unless these can bound a read of any length; `limit` may be None (no limit) or 0 (nothing)."""
+    if type(after) is not int or not 0 <= after <= _INT_MAX:
+        raise ValueError(f"after is an int from 0 to 2**63 - 1, not {after!r}")
+    check_until(until)
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise ValueError(f"limit is None or an int of at least 0, not {limit!r}")
+
+
+def check_wait(seconds: object) -> None:
+    """Raise ValueError unless `seconds` is a finite number of at least 0."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise ValueError(f"wait is a number of seconds of at least 0, not {seconds!r}")
+
+
+def check_moment(us: object) -> None:
+    """Raise ValueError unless `us` is an int of 64 bits."""
+    if type(us) is not int or not -_INT_MAX <= us <= _INT_MAX:
+        raise ValueError(f"a time is an int of microseconds from -(2**63 - 1) to 2**63 - 1, not {us!r}")
+
+
+def check_prefix(text: object) -> None:
+    """Raise `InvalidId` unless `text` is a str that UTF-8 can store."""
+    try:
+        text.encode()  # type: ignore[attr-defined]
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidId(str(text), "a prefix of streams is a str without lone surrogates") from None
+
+
 def check_page(after: int, limit: int, limits: StoreLimits) -> int:
     """Return `limit` cut to what a page may have; ValueError when it or `after` is no sensible number."""
     if type(after) is not int or not 0 <= after <= _INT_MAX:
@@ -40,6 +76,13 @@ def check_command_id(id: object) -> None:
     if not isinstance(id, str):
         raise InvalidId(str(id), f"a command id is a str, not {type(id).__name__}")
     _check_text(id, "a command id")
+
+
+def check_ids_differ(ids: Sequence[str]) -> None:
+    """Raise ValueError when a batch has an id twice."""
+    if len(set(ids)) < len(ids):
+        twice = next(id for n, id in enumerate(ids) if id in ids[:n])
+        raise ValueError(f"the command id {twice!r} is in this batch twice")
 
 
 def _check_text(text: str, what: str) -> None:
@@ -59,17 +102,28 @@ def check_snapshot(stream: str, data: object, fingerprint: object, limits: Store
         raise EventTooLarge(f"the snapshot of {stream}", len(data), limits.snapshot_bytes_max)
 
 
+def check_checkpoint(name: object, positions: Mapping[int, int], data: object) -> None:
+    """Raise TypeError or ValueError for what could not be read back as it is."""
+    if not isinstance(name, str) or type(data) is not bytes:
+        raise TypeError(f"a checkpoint has a str as name and its state in bytes, not {name!r}, {type(data).__name__}")
+    for shard, position in positions.items():
+        if type(shard) is not int or shard < 0 or type(position) is not int or not 0 <= position <= _INT_MAX:
+            raise ValueError(f"a checkpoint has positions from 0 by ints of shards, not {shard!r}: {position!r}")
+    _check_text(name, "the name of a checkpoint")
+
+
 def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -> tuple[int, int]:
     """Return the number of events and of bytes of a batch that may be stored.
 
     Raises `EventTooLarge`, `InvalidId`; TypeError or ValueError for what no record can be.
     """
     events = size = 0
-    ids: set[str] = set()
+    ids: list[str] = []
     types: set[tuple[str, int]] = set()
     for command in commands:
         if command.command_id is not None:
-            _check_command(command, ids)
+            _check_command(command)
+            ids.append(command.command_id)
         for record in command.records:
             data, meta = record.data, record.meta
             if type(data) is not bytes or type(meta) is not bytes:
@@ -80,6 +134,7 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
             size += own
         types.update([(record.type, record.type_version) for record in command.records])
         events += len(command.records)
+    check_ids_differ(ids)
     for name, version in types:
         _check_type(name, version)
     if events > limits.batch_events_max:
@@ -90,13 +145,8 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
     return events, size
 
 
-def _check_command(command: NewCommand, ids: set[str]) -> None:
-    id = command.command_id
-    check_command_id(id)
-    assert id is not None
-    if id in ids:
-        raise ValueError(f"the command id {id!r} is in this batch twice")
-    ids.add(id)
+def _check_command(command: NewCommand) -> None:
+    check_command_id(command.command_id)
     if command.name:
         _check_text(command.name, "a command's name")
     if type(command.fingerprint) is not bytes or len(command.fingerprint) > _FINGERPRINT_BYTES_MAX:

@@ -14,11 +14,13 @@ from typing import TypeVar, TypeVarTuple
 import aiosqlite
 import msgspec
 
-from eventray.domain.errors import StoreMismatch, StoreUnavailable
-from eventray.store import rows
+from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
+from eventray.store import rows, schema
+from eventray.store.admission import check_checkpoint
 from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
-from eventray.store.failures import is_full, translated
+from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
+from eventray.store.moving import shard_file
 from eventray.store.records import Checkpoint
 
 Ts = TypeVarTuple("Ts")
@@ -87,7 +89,7 @@ class CheckpointStore:
     def __init__(self, path: Path, durability: Durability, store_id: str) -> None:
         self.path = path
         self._durability = durability
-        self._info: dict[str, object] = {"format": 1, "store_id": store_id}
+        self._info: dict[str, object] = {"format": schema.FORMAT, "store_id": store_id}
         self._lock: FileLock | None = None
         self._connection: aiosqlite.Connection | None = None
         self._connecting = asyncio.Lock()
@@ -108,7 +110,7 @@ class CheckpointStore:
             store._connection = await store._connect()
         except BaseException as error:
             await store.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, FILE_ERRORS):
                 raise translated(error, store.path) from error
             raise
         return store
@@ -140,10 +142,8 @@ class CheckpointStore:
 
         With `witness` the store takes a shard that ends before its position for one that went back in time.
         """
+        check_checkpoint(name, positions, data)  # what could not be read back must not replace what can
         stored = msgspec.msgpack.encode(dict(positions))
-        _POSITIONS(stored)  # what could not be read back must not replace what can
-        if type(data) is not bytes:
-            raise TypeError(f"the state in a checkpoint is bytes, not {type(data).__name__}")
         crc = rows.checkpoint_checksum(name, generation, fingerprint, stored, data)
         await self._call(_Connection.save, (name, generation, fingerprint, stored, data, crc, int(witness)))
 
@@ -180,6 +180,27 @@ class CheckpointStore:
             for shard, position in positions.items():
                 seen[shard] = max(seen.get(shard, (0, "")), (position, name))
         return seen
+
+    async def compare(self, ends: Mapping[int, tuple[int, bool]], *, generation: int) -> None:
+        """A checkpoint is a witness: a shard that ends before a position which a view has applied went back in time.
+
+        `ends` has the last position of each shard, and whether it lost commits by right (`durability="os"` and a power
+        cut): then a view that saw more is built anew; else `StoreCorrupted`.
+        """
+        for index, (position, name) in (await self.witnessed(generation)).items():
+            head, lost_with_power = ends.get(index, (position, False))
+            if head >= position:
+                continue
+            if lost_with_power:
+                _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
+                await self.drop(name)
+                return await self.compare(ends, generation=generation)
+            raise StoreCorrupted(
+                str(self.path.with_name(shard_file(index, "db"))),
+                f"it ends at position {head}, but the checkpoint {name!r} has seen position {position}: an older copy, "
+                "or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
+            )
+        return None
 
     async def _call(self, method: Callable[[_Connection, *Ts], T], *args: *Ts) -> T:
         if self._closed:

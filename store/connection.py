@@ -55,12 +55,16 @@ class StoreConnection(sqlite3.Connection):
         method, args = parameters
         return _Returned(method(self, *args))
 
-    def prepare(self, path: Path, pragmas: Sequence[str], wal_bytes_max: int = WAL_BYTES_MAX) -> None:
+    def prepare(self, path: Path, durability: Durability, wal_bytes_max: int, pragmas: Sequence[str]) -> None:
         """Say which file this is, and apply its settings."""
         self.path = path
         self._wal = path.with_name(f"{path.name}-wal")
         self._wal_bytes_max = self._wal_bytes_due = wal_bytes_max
-        for pragma in (*schema.PRAGMAS, f"PRAGMA journal_size_limit={wal_bytes_max}", *pragmas):
+        # SQLite checkpoints without shrinking the WAL, which is faster, if no reader is in its way. It keeps errors of
+        # that to itself: harmless as long as every commit is synced.
+        pages = wal_bytes_max * 4 // 5 // _WAL_FRAME_BYTES if durability == "power" else 0
+        sizes = (f"PRAGMA wal_autocheckpoint={pages}", f"PRAGMA journal_size_limit={wal_bytes_max}")
+        for pragma in (*schema.PRAGMAS, schema.SYNCHRONOUS[durability], *sizes, *pragmas):
             self.execute(pragma)
 
     def bound_wal(self) -> None:
@@ -96,27 +100,25 @@ def require_writable(path: Path) -> None:
 
 
 async def connect(
-    factory: type[C], path: Path, durability: Durability, *pragmas: str, wal_bytes_max: int = WAL_BYTES_MAX
+    factory: type[C],
+    path: Path,
+    durability: Durability,
+    *pragmas: str,
+    wal_bytes_max: int = WAL_BYTES_MAX,
+    mode: Literal["rw", "ro"] = "rw",
 ) -> aiosqlite.Connection:
     """Open an existing database file in a thread of its own; raises sqlite3.Error."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # never creates a file: one that is gone must be noticed
+    uri = f"{path.absolute().as_uri()}?mode={mode}"  # never creates a file: one that is gone must be noticed
     connection = aiosqlite.connect(
         uri, uri=True, factory=factory, isolation_level=None, timeout=_BUSY_TIMEOUT_S, cached_statements=256
     )
     opened = await connection
     try:
-        await call(opened, factory.prepare, path, (*_syncing(durability, wal_bytes_max), *pragmas), wal_bytes_max)
+        await call(opened, factory.prepare, path, durability, wal_bytes_max, pragmas)
     except BaseException:
         await opened.close()
         raise
     return opened
-
-
-def _syncing(durability: Durability, wal_bytes_max: int) -> tuple[str, str]:
-    # SQLite checkpoints without shrinking the WAL, which is faster, if no reader is in its way. It keeps errors of that
-    # to itself: harmless as long as every commit is synced.
-    pages = wal_bytes_max * 4 // 5 // _WAL_FRAME_BYTES if durability == "power" else 0
-    return schema.SYNCHRONOUS[durability], f"PRAGMA wal_autocheckpoint={pages}"
 
 
 async def call(connection: aiosqlite.Connection, method: Callable[[C, *Ts], T], *args: *Ts) -> T:

@@ -12,6 +12,8 @@ from eventray.domain.errors import EventRayError, StoreCorrupted, StoreFull, Sto
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 # SQLite could not grow its shared-memory file: the only I/O error that means a full disk.
 _SHM_SIZE = sqlite3.SQLITE_IOERR_SHMSIZE
+# What reading or writing a file may raise. A damaged schema can put bytes into SQLite's message that are no text.
+FILE_ERRORS = (sqlite3.Error, OSError, UnicodeDecodeError)
 _CORRUPT = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT))
 
 
@@ -21,6 +23,8 @@ def translated(error: BaseException, path: Path | str) -> EventRayError:
         return error
     if isinstance(error, sqlite3.Error):
         return _from_sqlite(error, str(path))
+    if isinstance(error, UnicodeDecodeError):
+        return StoreCorrupted(str(path), f"it holds bytes that are no text ({error})")
     if isinstance(error, OSError):
         if error.errno in _FULL:
             return StoreFull(str(path))

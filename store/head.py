@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from eventray.store.rows import DIGEST_BYTES
+from eventray.store.schema import DIGEST_BYTES
 
 _log = logging.getLogger("eventray.store")
 _RECORD = struct.Struct("<4sBxxxq32s12s")
@@ -31,6 +31,34 @@ class Head(NamedTuple):
     synced: bool
     boot: bytes
 
+    def lost_with_power(self, boot: str) -> bool:
+        """Tell whether the commits it saw may be gone by right: never synced, and the machine booted since."""
+        return not self.synced and self.boot != boot_tag(boot)
+
+
+def boot_tag(boot: str) -> bytes:
+    """Return how a witness names a boot of the machine."""
+    return boot.replace("-", "").encode()[:_BOOT_BYTES].ljust(_BOOT_BYTES, b"\0")
+
+
+def read_head(path: Path) -> Head | None:
+    """Return what the witness in a file saw, None when it is not there or not readable (a warning says so)."""
+    try:
+        return _parsed(path, path.read_bytes()[:_BYTES])
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(path: Path, raw: bytes) -> Head | None:
+    if not raw:
+        return None
+    if len(raw) == _BYTES and _CRC.unpack(raw[-_CRC.size :])[0] == crc32(raw[: -_CRC.size]):
+        magic, synced, position, digest, boot = _RECORD.unpack(raw[: -_CRC.size])
+        if magic == _MAGIC:
+            return Head(position, digest, bool(synced), boot)
+    _log.warning("%s is unreadable and ignored: an older shard file would go unnoticed this time", path)
+    return None
+
 
 class HeadFile:
     """The open witness of one shard."""
@@ -39,26 +67,18 @@ class HeadFile:
         """Open the file, creating it; OSError when that is not possible."""
         self.path = path
         self._synced = synced
-        self._boot = boot.replace("-", "").encode()[:_BOOT_BYTES].ljust(_BOOT_BYTES, b"\0")
+        self._boot = boot
         self._warned = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def read(self) -> Head | None:
         """Return what the witness saw, None when there is nothing readable."""
-        raw = os.pread(self._fd, _BYTES, 0)
-        if not raw:
-            return None
-        if len(raw) == _BYTES and _CRC.unpack(raw[-_CRC.size :])[0] == crc32(raw[: -_CRC.size]):
-            magic, synced, position, digest, boot = _RECORD.unpack(raw[: -_CRC.size])
-            if magic == _MAGIC:
-                return Head(position, digest, bool(synced), boot)
-        _log.warning("%s is unreadable and ignored: an older shard file would go unnoticed this time", self.path)
-        return None
+        return _parsed(self.path, os.pread(self._fd, _BYTES, 0))
 
     def write(self, position: int, digest: bytes) -> None:
         """Record the last commit; a failure is logged once, for the commit itself stands."""
         assert len(digest) == DIGEST_BYTES
-        raw = _RECORD.pack(_MAGIC, self._synced, position, digest, self._boot)
+        raw = _RECORD.pack(_MAGIC, self._synced, position, digest, boot_tag(self._boot))
         try:
             os.pwrite(self._fd, raw + _CRC.pack(crc32(raw)), 0)
         except OSError as error:
@@ -79,9 +99,7 @@ class HeadFile:
 
         A witness that has nothing to say may have gone the same way.
         """
-        if head is None:
-            return not self._synced
-        return not head.synced and head.boot != self._boot
+        return not self._synced if head is None else head.lost_with_power(self._boot)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
+import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
-from eventray.domain.errors import StoreCorrupted, StoreMismatch
+from eventray.domain.errors import StoreCorrupted, StoreMismatch, StoreUnavailable
+from eventray.store import formats, schema
 from eventray.store.failures import translated
+from eventray.store.files import make_directory, manifest_lock, replace_file, sync
+from eventray.store.moving import Move, finish_move
 
-FORMAT = 1
+FORMAT = schema.FORMAT
 HASH = "blake2b-64"
 BUCKETS = 4096
 SHARDS_DEFAULT = 4
 ShardState = Literal["creating", "created"]
+NAME = "store.json"
 
 
 @dataclass(slots=True)
@@ -32,12 +35,28 @@ class ShardEntry:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A generation that this store was resharded from: where each of its shards ended, position and digest (hex)."""
+
+    generation: int
+    ends: tuple[tuple[int, str], ...]
+
+    @property
+    def digest(self) -> bytes:
+        """What the digest chains of the generation after it begin with."""
+        ends = json.dumps([self.generation, self.ends], separators=(",", ":"))
+        return blake2b(ends.encode(), digest_size=32).digest()
+
+
 @dataclass(slots=True)
 class Manifest:
     """The identity of a store. A file that it calls created is never made again.
 
     Streams hash to one of 4096 buckets (`hash`: blake2b of 8 bytes over the UTF-8 of the stream, big endian, modulo
-    the buckets), buckets map to shards.
+    the buckets), buckets map to shards. `generation` is 1 in a new store; a restore or a reshard gives a later one,
+    taken from the clock so that no two copies share it. `lineage` lists what it was resharded from, oldest first.
+    `format` is that of the files: an older one until they are migrated.
     """
 
     directory: Path
@@ -46,6 +65,7 @@ class Manifest:
     generation: int
     buckets: list[int]
     entries: list[ShardEntry]
+    lineage: list[Ancestor] = field(default_factory=list)
     format: int = FORMAT
     hash: str = HASH
 
@@ -62,13 +82,13 @@ class Manifest:
         gone while shard files are there), `StoreUnavailable`, `StoreFull`; ValueError: a shard count outside 1 to 4096.
         """
         directory = Path(directory)
-        if shards is not None and (type(shards) is not int or not 1 <= shards <= BUCKETS):
-            raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
+        if shards is not None:
+            check_count(shards)
         try:
-            _make_folder(directory)
-            path = directory / "store.json"
+            make_directory(directory)
+            path = directory / NAME
             if not path.exists():
-                with _locked(directory):
+                with manifest_lock(directory):
                     if not path.exists():  # not made by another process meanwhile
                         return cls._create(directory, app, shards or SHARDS_DEFAULT)
             return cls._load(path, app, shards)
@@ -79,29 +99,43 @@ class Manifest:
     def _create(cls, directory: Path, app: str, shards: int) -> Manifest:
         left = next(directory.glob("shard-*.db"), None)
         if left is not None:
-            raise StoreCorrupted(str(directory / "store.json"), f"it is gone, but {left.name} is there")
-        buckets = [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
-        entries = [ShardEntry() for _ in range(shards)]
-        manifest = cls(directory, app, uuid.uuid4().hex, 1, buckets, entries)
+            raise StoreCorrupted(str(directory / NAME), f"it is gone, but {left.name} is there")
+        manifest = cls.fresh(directory, app, shards)
         with contextlib.suppress(PermissionError):  # a folder that only others may list is theirs to keep
-            sync_folder(directory.absolute().parent)
-        manifest._save()
+            sync(directory.absolute().parent)
+        manifest.save()
         return manifest
 
     @classmethod
-    def _load(cls, path: Path, app: str, shards: int | None) -> Manifest:
+    def fresh(cls, directory: Path, app: str, shards: int) -> Manifest:
+        """Return the manifest of a new store, written nowhere yet; ValueError: a shard count outside 1 to 4096."""
+        check_count(shards)
+        return cls(directory, app, uuid.uuid4().hex, 1, even_buckets(shards), [ShardEntry() for _ in range(shards)])
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Manifest:
+        """Return the manifest of the store in `directory`, whatever its app and number of shards.
+
+        Raises `StoreUnavailable` (there is none, or it cannot be read), `StoreMismatch`, `StoreCorrupted`.
+        """
+        directory = Path(directory)
         try:
-            raw = json.loads(path.read_bytes())
-            found_format, found_hash, found_app = raw["format"], raw["hash"], raw["app"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
-        asked: list[tuple[str, object, object]] = [("format", FORMAT, found_format), ("hash", HASH, found_hash)]
-        asked.append(("app", app, found_app))
-        for what, expected, found in asked:
-            if expected != found:
-                raise StoreMismatch(str(path), what, expected, found)
+            if not (directory / NAME).exists():
+                raise StoreUnavailable(str(directory), f"there is no store here (no {NAME})")
+            return cls._load(directory / NAME, None, None)
+        except OSError as error:
+            raise translated(error, directory) from error
+
+    @classmethod
+    def _load(cls, path: Path, app: str | None, shards: int | None) -> Manifest:
+        raw = _read(path)
         try:
-            manifest = cls._parsed(path.parent, raw)
+            if raw.get("unfinished"):
+                raw = finish_reshard(path)
+            for what, expected, found in (("hash", HASH, raw["hash"]), ("app", app, raw["app"])):
+                if expected is not None and expected != found:
+                    raise StoreMismatch(str(path), what, expected, found)
+            manifest = cls.parsed(path.parent, raw)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
         if shards is not None and shards != manifest.shards:
@@ -109,14 +143,23 @@ class Manifest:
         return manifest
 
     @classmethod
-    def _parsed(cls, directory: Path, raw: dict[str, Any]) -> Manifest:
+    def parsed(cls, directory: Path, raw: dict[str, Any]) -> Manifest:
+        """Return the manifest that `as_json` gave, of this format or of an older one.
+
+        Raises `StoreMismatch` (a newer format); ValueError, KeyError or TypeError when it cannot be a manifest.
+        """
+        format, raw = raw["format"], formats.stepped(directory / NAME, raw)
         buckets = [shard for shard, count in raw["buckets"] for _ in range(count)]
         entries = [ShardEntry(entry["state"], entry["node"]) for entry in raw["shards"]]
         if len(buckets) != BUCKETS or not all(0 <= shard < len(entries) for shard in buckets):
             raise ValueError(f"its map does not give each of {BUCKETS} buckets a shard")
         if not all(entry.state in ("creating", "created") for entry in entries):
             raise ValueError("a shard is neither creating nor created")
-        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries)
+        lineage = [
+            Ancestor(older["generation"], tuple((position, digest) for position, digest in older["ends"]))
+            for older in raw.get("lineage", [])
+        ]
+        return cls(directory, raw["app"], raw["store_id"], int(raw["generation"]), buckets, entries, lineage, format)
 
     def shard_of(self, stream: str) -> int:
         """Return the index of the shard that the stream lives in."""
@@ -139,64 +182,100 @@ class Manifest:
         """Record the same of several shards at once."""
         for index in indexes:
             self.entries[index] = ShardEntry(state, node)
+        self._save_locked()
+
+    def set_format(self, format: int) -> None:
+        """Record that all files of the store have this format now."""
+        self.format = format
+        self._save_locked()
+
+    def _save_locked(self) -> None:
         try:
-            with _locked(self.directory):
-                self._save()
+            with manifest_lock(self.directory):
+                self.save()
         except OSError as error:
             raise translated(error, self.directory) from error
 
-    def _save(self) -> None:
-        runs = [[shard, len(list(same))] for shard, same in groupby(self.buckets)]
-        raw = {
+    def save(self, *, unfinished: Move | None = None) -> None:
+        """Write `store.json`; OSError. `unfinished`: the move that a reshard is about to make."""
+        raw = self.as_json()
+        if unfinished:
+            raw["unfinished"] = asdict(unfinished)
+        write_sealed(self.directory / NAME, raw)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `store.json` says, as plain values."""
+        raw: dict[str, Any] = {
             "format": self.format,
             "app": self.app,
             "store_id": self.store_id,
             "generation": self.generation,
             "hash": self.hash,
-            "buckets": runs,
+            "buckets": [[shard, len(list(same))] for shard, same in groupby(self.buckets)],
             "shards": [{"state": entry.state, "node": entry.node} for entry in self.entries],
         }
-        replace_file(self.directory / "store.json", (json.dumps(raw, indent=1) + "\n").encode())
+        if self.lineage:
+            raw["lineage"] = [asdict(older) for older in self.lineage]
+        return raw
+
+    def require_current(self) -> None:
+        """Raise `StoreMismatch` when the files are of an older format: opened as a store they are migrated."""
+        if self.format != schema.FORMAT:
+            raise StoreMismatch(str(self.directory), "format", schema.FORMAT, self.format)
+
+    def begin_generation(self) -> None:
+        """Make this the manifest of a new copy, whose files are all there and on no certain node."""
+        self.generation = max(self.generation + 1, time.time_ns() // 1000)
+        self.entries = [ShardEntry("created") for _ in self.entries]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that, whatever happens, the old or the new content is there; OSError when neither can be done."""
-    temporary = path.with_suffix(".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def check_count(shards: object) -> None:
+    """Raise ValueError unless `shards` is an int from 1 to 4096."""
+    if type(shards) is not int or not 1 <= shards <= BUCKETS:
+        raise ValueError(f"shards is an int from 1 to {BUCKETS}, not {shards!r}")
+
+
+def finish_reshard(path: Path) -> dict[str, Any]:
+    """End the move of files that `store.json` calls unfinished, and return what it says then; OSError."""
+    with manifest_lock(path.parent):
+        raw = _read(path)
+        if raw.get("unfinished"):  # not ended by another process meanwhile
+            finish_move(path.parent, Move.parsed(raw.pop("unfinished")))
+            write_sealed(path, raw)
+    return raw
+
+
+def even_buckets(shards: int) -> list[int]:
+    """Return the shard of each bucket when `shards` of them share the buckets evenly."""
+    return [bucket * shards // BUCKETS for bucket in range(BUCKETS)]
+
+
+def write_sealed(path: Path, raw: dict[str, Any]) -> None:
+    """Write a JSON file with a checksum of its other fields in it, whole or not at all; OSError."""
+    replace_file(path, (json.dumps(raw | {"checksum": _seal(raw)}, indent=1) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_sealed(path, format=schema.FORMAT, oldest=formats.oldest())
+
+
+def read_sealed(path: Path, *, format: int = FORMAT, oldest: int | None = None) -> dict[str, Any]:
+    """Return what `write_sealed` wrote; a missing checksum passes. `oldest`: the first format that will do, too.
+
+    Raises OSError, `StoreMismatch` (another format), `StoreCorrupted`.
+    """
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        found = raw["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreCorrupted(str(path), f"it cannot be read ({error!r})") from error
+    if found not in range(format if oldest is None else oldest, format + 1):
+        raise StoreMismatch(str(path), "format", format, found)
+    checksum = raw.pop("checksum", None)
+    if checksum is not None and checksum != _seal(raw):
+        raise StoreCorrupted(str(path), "its checksum does not fit its content")
+    return raw
 
 
-def sync_folder(path: Path) -> None:
-    """Make sure that a power cut does not undo what was made, renamed or removed in a folder; may raise OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _make_folder(path: Path) -> None:
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in missing[1:]:
-        sync_folder(folder.absolute().parent)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    # Held for milliseconds by whoever changes the manifest, so waiting is right.
-    fd = os.open(directory / "store.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+def _seal(raw: dict[str, Any]) -> int:
+    return crc32(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode())

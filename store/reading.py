@@ -1,4 +1,8 @@
-"""The connection that reads: pages only, nothing stays open between two calls (an open cursor would pin the WAL)."""
+"""The connection that reads: pages only, nothing stays open between two calls (an open cursor would pin the WAL).
+
+What a page must hold is known before it is read: versions and positions are contiguous. So one that is missing, in a
+damaged table or index, is noticed here and not skipped.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from eventray.store.stored import UNREADABLE, EventRow, Names, committed, corrup
 
 _log = logging.getLogger("eventray.store")
 _INT_MAX = 2**63 - 1
-_FETCH_ROWS = 32  # at most that many large events are in memory beyond what a page may have
+_FETCH_ROWS_FIRST, _FETCH_ROWS = 4, 32  # so many events may be in memory beyond what a page may have
 
 
 @dataclass(slots=True, eq=False)
@@ -48,16 +52,18 @@ class ReadConnection(StoreConnection):
 
     def load(self, jobs: Sequence[LoadJob]) -> None:
         """Settle as many loads as fit into one page, at least one, from one state of the file."""
-        room = self._limits.page_records_max
+        room, room_bytes = self._limits.page_records_max, self._limits.page_bytes_max
         self.execute("BEGIN")
         try:
             for job in jobs:
                 try:
-                    job.outcome = self._load(job)
-                    room -= len(job.outcome.records)
+                    loaded = job.outcome = self._load(job)
+                    room -= len(loaded.records)
+                    room_bytes -= sum([len(record.data) + len(record.meta) for record in loaded.records])
+                    room_bytes -= len(loaded.snapshot.data) if loaded.snapshot else 0
                 except StoreCorrupted as error:  # of this stream: the others go on
                     job.outcome = error
-                if room <= 0:
+                if room <= 0 or room_bytes <= 0:
                     break
         finally:
             self.undo()
@@ -73,7 +79,7 @@ class ReadConnection(StoreConnection):
         if found and not more:
             version, position = found[-1][2], found[-1][0]
         else:
-            version, position = self.execute(schema.STREAM_LAST, (key,)).fetchone() or (0, 0)
+            version, position = self._end(job.stream, key)
         if version < after:
             _log.warning(
                 "the snapshot of %r is of version %d, its events end at %d: ignored", job.stream, after, version
@@ -81,6 +87,7 @@ class ReadConnection(StoreConnection):
             job.fingerprint = None
             return self._load(job)
         records = self._records(found, {key: named(job.stream)})
+        self._require_versions(job.stream, records, range(after + 1, version + 1), more)
         return Loaded(job.token, version, position, snapshot, records, more)
 
     def _fitting(self, job: LoadJob, row: Sequence[Any]) -> Snapshot | None:
@@ -114,14 +121,33 @@ class ReadConnection(StoreConnection):
         key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
         if key is None:
             return []
+        last, _ = self._end(stream, key[0])
+        until = last if until is None else min(until, last)
         sql = schema.STREAM_DOWN if reverse else schema.STREAM_UP
-        found, _ = self._fetch(sql, (key[0], after, _INT_MAX if until is None else until, limit), limit)
-        return self._records(found, {key[0]: named(stream)})
+        found, more = self._fetch(sql, (key[0], after, until, limit + 1), limit)
+        records = self._records(found, {key[0]: named(stream)})
+        wanted = range(until, after, -1) if reverse else range(after + 1, until + 1)
+        self._require_versions(stream, records, wanted, more)
+        return records
+
+    def _end(self, stream: str, key: int) -> tuple[int, int]:
+        """The last version and position of a known stream; 0 and 0 for one that has a snapshot only."""
+        last: tuple[int, int] | None = self.execute(schema.STREAM_LAST, (key,)).fetchone()
+        if last is None and self.execute(schema.SNAPSHOT, (key,)).fetchone() is None:
+            # Names are stored in one transaction with what they name.
+            raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
+        return last or (0, 0)
+
+    def _require_versions(self, stream: str, records: list[Record], wanted: range, more: bool) -> None:
+        missing = _first_missing([record.version for record in records], wanted, more)
+        if missing:
+            raise StoreCorrupted(self._path, "this event is missing", stream, missing)
 
     def log(self, after: int, head: int, limit: int, types: frozenset[str] | None) -> ShardPage:
         """Return a page of the log after `after`, up to `head` at most."""
         if types is None:
-            found, _ = self._fetch(schema.LOG, (after, head, limit + 1), limit)
+            found, more = self._fetch(schema.LOG, (after, head, limit + 1), limit)
+            missing = _first_missing([row[0] for row in found], range(after + 1, head + 1), more)
             looked_at = found[-1][0] if found else max(after, head)
         else:
             # A window keeps a rare type from turning one page into a scan of the whole log.
@@ -130,7 +156,18 @@ class ReadConnection(StoreConnection):
             keys = json.dumps([key for key, type in self._types.items() if type.name in types])
             found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit + 1), limit)
             looked_at = found[-1][0] if more else max(after, until)
-        return ShardPage(self._records(found, self._names_of({row[1] for row in found})), looked_at)
+            missing = self._missing(after, looked_at)
+        records = self._records(found, self._names_of({row[1] for row in found}))
+        if missing:
+            raise StoreCorrupted(self._path, f"the event at position {missing} is missing")
+        return ShardPage(records, looked_at)
+
+    def _missing(self, after: int, until: int) -> int:
+        """The first position that is not there, of those of which a filter has left some out; 0: none is missing."""
+        if self.execute(schema.LOG_COUNT, (after, until)).fetchone()[0] == until - after:
+            return 0
+        there = self.execute(schema.LOG_POSITIONS, (after, until))
+        return _first_missing([position for (position,) in there], range(after + 1, until + 1), False)
 
     def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
         """Return what the ids that are committed in the stream did."""
@@ -145,8 +182,7 @@ class ReadConnection(StoreConnection):
     def version_at(self, stream: str, recorded_at: int) -> int:
         """Return the stream's last version that was recorded at or before a time, by bisection."""
         key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
-        last = self.execute(schema.STREAM_LAST, key).fetchone() if key else None
-        low, high = 0, last[0] if last else 0
+        low, high = 0, self._end(stream, key[0])[0] if key else 0
         while low < high:
             middle = (low + high + 1) // 2
             row = self.execute(schema.RECORDED_AT, (key[0], middle)).fetchone()
@@ -164,25 +200,26 @@ class ReadConnection(StoreConnection):
     def _fetch(self, sql: str, parameters: Sequence[object], limit: int) -> tuple[list[EventRow], bool]:
         """Return at most `limit` rows and no more bytes than a page may have; True: there are more."""
         found: list[EventRow] = []
-        room = self._limits.page_bytes_max
+        room, part_rows = self._limits.page_bytes_max, _FETCH_ROWS_FIRST
         cursor = self.cursor()
         try:
             cursor.execute(sql, parameters)
             while len(found) < limit and room > 0:
-                part = cursor.fetchmany(min(_FETCH_ROWS, limit - len(found)))
+                part = cursor.fetchmany(min(part_rows, limit - len(found)))
                 if not part:
                     return found, False
-                sizes = [len(row[8]) for row in part]
-                fit = len(part)
-                if sum(sizes) > room:  # one event always fits
-                    fit = max(1 - len(found), sum(total <= room for total in accumulate(sizes)))
+                sizes = [len(row[8]) + len(row[9] or b"") for row in part]
+                total, fit = sum(sizes), len(part)
+                if total > room:  # one event always fits
+                    fit = max(1 - len(found), sum(upto <= room for upto in accumulate(sizes)))
                 found += part[:fit]
                 if fit < len(part):
                     return found, True
-                room -= sum(sizes)
+                room -= total
+                part_rows = min(_FETCH_ROWS, room // (total // fit + 1) + 1)  # of large events no more than fit
             return found, cursor.fetchone() is not None
         except TypeError as error:
-            raise StoreCorrupted(self._path, "the body of an event has no bytes") from error
+            raise StoreCorrupted(self._path, "the body or the meta of an event has no bytes") from error
         finally:
             cursor.close()
 
@@ -222,3 +259,12 @@ class ReadConnection(StoreConnection):
             found = self.execute(schema.STREAM_NAMES, (json.dumps(unknown),)).fetchall()
             self._names.update((key, named(name)) for key, name in found)
         return self._names
+
+
+def _first_missing(found: list[int], wanted: range, more: bool) -> int:
+    """The first number of a page that should be there and is not, 0 if none; `more`: the page was cut short."""
+    expected = wanted[: len(found)] if more else wanted
+    if found == list(expected):
+        return 0
+    there = set(found)
+    return next((number for number in expected if number not in there), found[-1] if found else 0)

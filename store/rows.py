@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
+
+from eventray.store import schema
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _UUID7_VERSION_AT = 14
@@ -25,8 +28,8 @@ _unpack = msgspec.msgpack.Decoder().decode
 HEAD = struct.Struct("<qqqIIII")
 _LENGTH = struct.Struct("<I")
 CRC_SIGN = 1 << 31  # stored signed: SQLite keeps such an integer in 4 bytes, an unsigned one often in 6
+_NO_ENVELOPE = (b"",)
 EMPTY_HASH = blake2b(b"").digest()
-DIGEST_BYTES = 32
 
 
 class TypeName(NamedTuple):
@@ -60,22 +63,34 @@ def framed(raw: bytes) -> bytes:
     return _LENGTH.pack(len(raw)) + raw
 
 
-def command_key(stream: bytes, command_id: str) -> bytes:
-    """Return the 16 bytes that make a command id unique in its stream; those of a UUIDv7 keep its order in time."""
-    hashed = blake2b(framed(stream) + command_id.encode(), digest_size=16).digest()
-    if len(command_id) == 36 and command_id[_UUID7_VERSION_AT] == "7" and _UUID(command_id):
-        return bytes.fromhex(command_id[:8] + command_id[9:13]) + hashed[:_TAIL_BYTES]
-    return hashed
+class CommandId(NamedTuple):
+    """A command id in a stream: its bytes, the 16 that make it unique there, and what the envelope keeps of it."""
+
+    raw: bytes
+    key: bytes
+    stored: str | bytes
 
 
-def pack_command(meta: bytes, command_id: str, name: str, events: int, fingerprint: bytes) -> bytes:
+def command_id(stream_part: bytes, id: str) -> CommandId:
+    """Return the forms of a command id in the stream of that framed name; keys of UUIDv7 keep their order in time."""
+    raw = id.encode()
+    key = blake2b(stream_part + raw, digest_size=16).digest()
+    if len(id) != 36 or not _UUID(id):
+        return CommandId(raw, key, id)
+    uuid = bytes.fromhex(id.replace("-", ""))
+    if id[_UUID7_VERSION_AT] != "7":
+        return CommandId(raw, key, uuid)
+    return CommandId(raw, uuid[:-_TAIL_BYTES] + key[:_TAIL_BYTES], uuid[-_TAIL_BYTES:])
+
+
+def command_key(stream: bytes, id: str) -> bytes:
+    """Return the 16 bytes that make a command id unique in its stream."""
+    return command_id(framed(stream), id).key
+
+
+def pack_command(meta: bytes, id: CommandId, name: str, events: int, fingerprint: bytes) -> bytes:
     """Return the envelope of a command's first event."""
-    stored: str | bytes = command_id
-    if len(command_id) == 36 and _UUID(command_id):
-        stored = bytes.fromhex(command_id.replace("-", ""))
-        if command_id[_UUID7_VERSION_AT] == "7":
-            stored = stored[-_TAIL_BYTES:]
-    return _pack((meta, stored, name, events, fingerprint))
+    return _pack((meta, id.stored, name, events, fingerprint))
 
 
 def pack_meta(meta: bytes) -> bytes | None:
@@ -97,11 +112,19 @@ def unpack(column: bytes | None, key: bytes | None) -> Envelope:
         raise ValueError(f"its meta is not an envelope ({error})") from error
 
 
+def unpack_columns(metas: Sequence[bytes | None], keys: Sequence[bytes | None]) -> tuple[list[bytes], list[str | None]]:
+    """Return the metadata and the command ids of many envelopes; any of several errors when one cannot be one."""
+    envelopes: list[Any] = [_NO_ENVELOPE if meta is None else _unpack(meta) for meta in metas]
+    pairs = zip(envelopes, keys, strict=True)
+    ids = [None if key is None else _id(envelope[1], key) for envelope, key in pairs]
+    return [envelope[0] for envelope in envelopes], ids
+
+
 def _id(stored: str | bytes, key: bytes) -> str:
     if isinstance(stored, str):
         return stored
-    whole = (key[:6] + stored if len(stored) == _TAIL_BYTES else stored).hex()
-    return f"{whole[:8]}-{whole[8:12]}-{whole[12:16]}-{whole[16:20]}-{whole[20:]}"
+    pairs = (key[:6] + stored if len(stored) == _TAIL_BYTES else stored).hex("-", 2)
+    return pairs[:4] + pairs[5:29] + pairs[30:34] + pairs[35:]
 
 
 def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None, data: bytes) -> int:
@@ -114,15 +137,45 @@ def checksum(stream_crc: int, head: bytes, key: bytes | None, meta: bytes | None
     return crc32(data, crc) - CRC_SIGN
 
 
+def checksums(
+    heads: Iterable[bytes],
+    stream_crcs: Iterable[int],
+    keys: Sequence[bytes | None],
+    metas: Sequence[bytes | None],
+    data: Sequence[bytes],
+) -> list[int]:
+    """Return the `checksum` of each of many rows, column by column."""
+    crcs = map(crc32, heads, stream_crcs)
+    if metas.count(None) + keys.count(None) < len(metas) + len(keys):
+        extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
+        crcs = map(crc32, extras, crcs)
+    return [crc - CRC_SIGN for crc in map(crc32, data, crcs)]
+
+
 def leaf(stream_part: bytes, type_part: bytes, head: bytes, id_part: bytes, meta: bytes | None, data: bytes) -> bytes:
     """Return the event's leaf: bodies enter as their hashes, so that one may be erased and the chain still verifies."""
     meta_hash = EMPTY_HASH if meta is None else blake2b(meta).digest()
     return blake2b(b"".join((stream_part, type_part, head, id_part, meta_hash, blake2b(data).digest()))).digest()
 
 
+def leaves(
+    stream_parts: Iterable[bytes],
+    type_parts: Iterable[bytes],
+    heads: Iterable[bytes],
+    id_parts: Iterable[bytes],
+    metas: Iterable[bytes | None],
+    data: Iterable[bytes],
+) -> list[bytes]:
+    """Return the `leaf` of each of many rows, column by column."""
+    bodies = [blake2b(body).digest() for body in data]
+    hashes = [EMPTY_HASH if meta is None else blake2b(meta).digest() for meta in metas]
+    wholes = zip(stream_parts, type_parts, heads, id_parts, hashes, bodies, strict=True)
+    return [blake2b(whole).digest() for whole in map(b"".join, wholes)]
+
+
 def chain(previous: bytes, leaves: list[bytes]) -> bytes:
     """Return the digest of a commit: of the one before it and of its events' leaves, in order."""
-    digest = blake2b(previous, digest_size=DIGEST_BYTES)
+    digest = blake2b(previous, digest_size=schema.DIGEST_BYTES)
     digest.update(b"".join(leaves))
     return digest.digest()
 

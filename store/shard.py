@@ -13,9 +13,13 @@ from eventray.store.admission import (
     admitted,
     check_command_id,
     check_expected,
+    check_moment,
     check_page,
+    check_prefix,
     check_snapshot,
+    check_until,
     check_version,
+    check_wait,
 )
 from eventray.store.batcher import Batcher
 from eventray.store.connection import Durability
@@ -230,6 +234,7 @@ class Shard:
         """
         self._require_service()
         check_stream(stream)
+        check_until(until)
         limit = check_page(after, limit, self._limits)
         return await self._file.read(ReadConnection.stream, stream, after, until, reverse, limit)
 
@@ -242,6 +247,7 @@ class Shard:
         """
         self._require_service()
         limit = check_page(after, limit, self._limits)
+        check_wait(wait)
         if self.head <= after and wait > 0:
             await self._wait_for_news(wait)
             self._require_service()
@@ -260,6 +266,7 @@ class Shard:
     async def version_at(self, stream: str, recorded_at_us: int) -> int:
         """Return the stream's last version that was recorded at or before a time (microseconds UTC); 0: none."""
         self._require_service()
+        check_moment(recorded_at_us)
         return await self._file.read(ReadConnection.version_at, check_stream(stream), recorded_at_us)
 
     async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
@@ -285,8 +292,15 @@ class Shard:
     async def streams(self, *, prefix: str, after: str = "", limit: int = 1000) -> list[str]:
         """Return a page of the streams whose names begin with `prefix`, in the order of their UTF-8 bytes."""
         self._require_service()
+        check_prefix(prefix)
+        check_prefix(after)
         limit = check_page(0, limit, self._limits)
         return await self._file.read(ReadConnection.streams, prefix, after, limit)
+
+    async def fetch_head(self) -> int:
+        """Return the last committed position, 0 when the shard is empty."""
+        self._require_service()
+        return self.head
 
     async def close(self) -> None:
         """Finish what waits, close the file and free its lock; a second call does nothing."""

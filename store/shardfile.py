@@ -9,18 +9,20 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Literal, TypeVar, TypeVarTuple
 
 import aiosqlite
 
-from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted, StoreMismatch
+from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreCorrupted
 from eventray.store import schema
 from eventray.store.connection import Durability, StoreConnection, call, connect, require_writable
-from eventray.store.failures import is_full, translated
+from eventray.store.failures import FILE_ERRORS, is_full, translated
+from eventray.store.files import sync
 from eventray.store.head import HeadFile
+from eventray.store.identity import check_info, check_structure
 from eventray.store.limits import StoreLimits
 from eventray.store.lock import FileLock, boot_id
-from eventray.store.manifest import sync_folder
+from eventray.store.moving import shard_file
 from eventray.store.reading import ReadConnection
 from eventray.store.writing import Clock, Opening, WriteConnection
 
@@ -43,17 +45,12 @@ class ShardPlace:
 
     def path(self, suffix: str) -> Path:
         """Return one of the shard's files: `db`, `lock` or `head`."""
-        return self.directory / f"shard-{self.index:04d}.{suffix}"
+        return self.directory / shard_file(self.index, suffix)
 
     @property
     def info(self) -> dict[str, object]:
         """What the file must say of itself."""
-        return {
-            "format": schema.FORMAT,
-            "store_id": self.store_id,
-            "shard": self.index,
-            "generation": self.generation,
-        }
+        return schema.shard_info(self.store_id, self.index, self.generation)
 
 
 class ShardFile:
@@ -83,13 +80,16 @@ class ShardFile:
         try:
             self._lock = await _acquired(self.place.path("lock"), self.place.run)
             self._require_file(create)
-            if create:
-                await self._make()
-            self._head_file = HeadFile(self.place.path("head"), synced=self.place.durability == "power", boot=boot_id())
-            await self._connect(repair=False)
+            looker = await (self._make() if create else self._look())
+            try:
+                synced = self.place.durability == "power"
+                self._head_file = HeadFile(self.place.path("head"), synced=synced, boot=boot_id())
+                await self._connect(repair=False)
+            finally:
+                await _close(looker)  # not before: the writer shares what it found in the WAL
         except BaseException as error:
             await self.close()
-            if isinstance(error, (sqlite3.Error, OSError)):
+            if isinstance(error, FILE_ERRORS):
                 raise translated(error, self.path) from error
             raise
 
@@ -103,13 +103,26 @@ class ShardFile:
             raise StoreCorrupted(str(self.path), "the file is empty")
         require_writable(self.path)
 
+    async def _look(self) -> aiosqlite.Connection:
+        # Closing a connection that may write moves a WAL into the file, also into one that is refused; closing one that
+        # may not leaves an empty WAL where there was none.
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        mode: Literal["rw", "ro"] = "ro" if wal.exists() and wal.stat().st_size else "rw"
+        looker = await connect(StoreConnection, self.path, "power", mode=mode)
+        try:
+            await call(looker, check_info, self.place.info)
+        except BaseException:
+            await looker.close()
+            raise
+        return looker
+
     async def _make(self) -> None:
         connection = await connect(_Maker, self.path, "power", *schema.WRITER_PRAGMAS)
         try:
             await call(connection, _Maker.make, self.place.info)
         finally:
             await connection.close()
-        sync_folder(self.place.directory)
+        sync(self.place.directory)
 
     async def _connect(self, *, repair: bool) -> None:
         assert self._head_file is not None
@@ -122,6 +135,7 @@ class ShardFile:
         reader = None
         try:
             await call(writer, check_info, place.info)
+            await call(writer, check_structure, place.limits.check_bytes_max)
             opening = Opening(
                 place.index, self._head_file, place.clock, place.limits.cached_streams_max, self.epoch, repair
             )
@@ -154,7 +168,7 @@ class ShardFile:
             self._connecting.add_done_callback(self._connected)
         try:
             await asyncio.shield(self._connecting)
-        except (sqlite3.Error, OSError) as error:
+        except FILE_ERRORS as error:
             raise translated(error, self.path) from error
 
     def _connected(self, task: asyncio.Task[None]) -> None:
@@ -233,20 +247,6 @@ class _Maker(StoreConnection):
             self.undo()
         # The tables belong in the file itself, so that it can be told from others should its WAL get lost.
         self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def check_info(connection: StoreConnection, expected: dict[str, object]) -> None:
-    """Compare what a file says of itself; raises `StoreMismatch`, `StoreCorrupted` when it says nothing."""
-    path = str(connection.path)
-    try:
-        found = dict(connection.execute("SELECT key, value FROM info").fetchall())
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        raise StoreCorrupted(path, "it has no tables: another file, or one that lost its content") from error
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise StoreMismatch(path, key, value, found.get(key))
 
 
 async def _acquired(path: Path, run: str) -> FileLock:

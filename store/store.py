@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from eventray.domain.errors import CommandIdReused, ShardUnavailable, StoreCorrupted
+from eventray.domain.errors import CommandIdReused, ShardUnavailable
+from eventray.store.admission import check_expected, check_ids_differ, check_range
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
-from eventray.store.manifest import Manifest
+from eventray.store.manifest import SHARDS_DEFAULT, Manifest
+from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.migrate import open_manifest
+from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import (
     Appended,
     BatchResult,
@@ -32,21 +35,20 @@ from eventray.store.rows import fingerprint_of
 from eventray.store.shard import Shard
 from eventray.store.writing import Clock, utc_now_us
 
-_log = logging.getLogger("eventray.store")
 _PAGE_RECORDS = 1000
 _COMMAND_NAME = "append"  # what the store calls a command that came without a name
 _DEFAULT_LIMITS = StoreLimits()
 
 
 class EventStore:
-    """A directory of shards with their checkpoints, open for this process alone.
+    """Shards with their checkpoints: those of a directory (`open`), in memory (`memory`), or any other that are ports.
 
     `async with await EventStore.open(...) as store` closes it; `.manifest`, `.shards` and `.checkpoints` are its parts.
     Besides the errors named at each method all may raise `ShardUnavailable`, `ShardFenced`, `StoreUnavailable`,
     `StoreFull` and `StoreCorrupted`.
     """
 
-    def __init__(self, manifest: Manifest, shards: dict[int, Shard], checkpoints: CheckpointStore) -> None:
+    def __init__(self, manifest: Manifest, shards: Mapping[int, ShardPort], checkpoints: CheckpointPort) -> None:
         self.manifest = manifest
         self.shards = shards
         self.checkpoints = checkpoints
@@ -73,7 +75,7 @@ class EventStore:
             raise ValueError(f'durability is "power" or "os", not {durability!r}')
         path = Path(directory)
         run = run or uuid.uuid4().hex
-        manifest = await asyncio.to_thread(Manifest.load_or_create, path, app=app, shards=shards)
+        manifest = await asyncio.to_thread(open_manifest, path, app=app, shards=shards, run=run)
         opened: dict[int, Shard] = {}
         checkpoints: CheckpointStore | None = None
         try:
@@ -93,36 +95,36 @@ class EventStore:
             if created:
                 await asyncio.to_thread(manifest.mark_all, created, "created")
             checkpoints = await CheckpointStore.open(path, run=run, durability=durability, store_id=manifest.store_id)
-            store = cls(manifest, opened, checkpoints)
-            await store._compare_with_checkpoints()
+            ends = {index: (shard.head, shard.lost_with_power) for index, shard in opened.items()}
+            await checkpoints.compare(ends, generation=manifest.generation)
         except BaseException:
             await _close(opened, checkpoints)
             raise
-        return store
+        return cls(manifest, opened, checkpoints)
 
-    async def _compare_with_checkpoints(self) -> None:
-        seen = await self.checkpoints.witnessed(self.manifest.generation)
-        for index, (position, name) in seen.items():
-            shard = self.shards.get(index)
-            if shard is not None and shard.head < position:
-                if shard.lost_with_power:
-                    _log.warning("shard %d lost commits that %r had seen: that view is built anew", index, name)
-                    await self.checkpoints.drop(name)
-                    await self._compare_with_checkpoints()
-                    return
-                path = self.manifest.directory / f"shard-{index:04d}.db"
-                raise StoreCorrupted(
-                    str(path),
-                    f"it ends at position {shard.head}, but the checkpoint {name!r} has seen position {position}: "
-                    "an older copy, or a lost WAL. Put the newer file back, or accept the loss by removing views.db",
-                )
+    @classmethod
+    def memory(
+        cls,
+        *,
+        shards: int = SHARDS_DEFAULT,
+        app: str = "memory",
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        clock: Clock = utc_now_us,
+    ) -> EventStore:
+        """Return a store without files or threads, for tests: the same answers and errors, gone with the object.
 
-    def shard_of(self, stream: str) -> Shard:
+        `async with EventStore.memory(shards=2) as store`; ValueError: a shard count outside 1 to 4096.
+        """
+        manifest = Manifest.fresh(Path(":memory:"), app, shards)
+        made = {index: MemoryShard(index, limits, clock) for index in range(manifest.shards)}
+        return cls(manifest, made, MemoryCheckpoints())
+
+    def shard_of(self, stream: str) -> ShardPort:
         """Return the shard that the stream lives in."""
         index = self.manifest.shard_of(check_stream(stream))
         return self._shard(index)
 
-    def _shard(self, index: int) -> Shard:
+    def _shard(self, index: int) -> ShardPort:
         if index not in self.shards:
             raise ShardUnavailable(index, f"this store has the shards 0 to {self.manifest.shards - 1}")
         return self.shards[index]
@@ -157,16 +159,22 @@ class EventStore:
         """
         shard = self.shard_of(stream)
         batch = [_command(command) for command in commands]
-        # A command without events leaves no trace to collide with: whether its id is taken has to be asked.
+        # A command without events leaves no trace to collide with: whether its id is taken has to be asked, and where
+        # others of the batch have events, before those are stored.
+        ids = [c.command_id for c in batch if c.command_id is not None]
         silent = [c.command_id for c in batch if c.command_id is not None and not c.records]
-        try:
-            result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
-        except DuplicateCommands as duplicate:
-            found = duplicate.found
-        else:
-            if not result.found:
-                return result.appended
-            return _settled(stream, batch, result)
+        found: dict[str, Committed] = {}
+        if silent and any(c.records for c in batch):
+            check_expected(expected_version)
+            check_ids_differ(ids)
+            found = await shard.lookup(stream, ids)
+        if not found:
+            try:
+                result = await shard.append_batch(stream, batch, expected_version=expected_version, lookups=silent)
+            except DuplicateCommands as duplicate:
+                found = duplicate.found
+            else:
+                return _settled(stream, batch, result) if result.found else result.appended
         firsts = [found.get(command.command_id or "") for command in batch]
         for command, first in zip(batch, firsts, strict=True):
             _require_same(stream, command, first)
@@ -174,24 +182,18 @@ class EventStore:
             return [first.appended for first in firsts if first is not None]
         raise DuplicateCommands(found)
 
-    async def read(
+    def read(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int | None = None
     ) -> AsyncIterator[Record]:
-        """Yield the stream's records with after < version <= until, oldest first (`reverse`: newest first)."""
+        """Iterate over the stream's records with after < version <= until, oldest first (`reverse`: newest first).
+
+        `until=None`: to the end as it is when it is reached; `limit=None`: all of them. `until=0`, `until` not above
+        `after` and `limit=0` are ranges without records. Read page by page: memory stays bounded, and no page is
+        from the middle of a commit. Raises InvalidId and ValueError (a bound that is no int of at least 0) at once.
+        """
         shard = self.shard_of(stream)
-        while limit is None or limit > 0:
-            size = _PAGE_RECORDS if limit is None else min(limit, _PAGE_RECORDS)
-            page = await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)
-            for record in page:
-                yield record
-            if not page:
-                return
-            if limit is not None:
-                limit -= len(page)
-            if reverse:
-                until = page[-1].version - 1
-            else:
-                after = page[-1].version
+        check_range(after, until, limit)
+        return _pages(shard, stream, after, until, reverse, limit)
 
     async def read_shard(
         self, *, shard: int, after: int = 0, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
@@ -201,7 +203,8 @@ class EventStore:
 
     async def heads(self) -> dict[int, int]:
         """Return the last position of every shard, 0 when it is empty."""
-        return {index: shard.head for index, shard in self.shards.items()}
+        heads = await asyncio.gather(*(shard.fetch_head() for shard in self.shards.values()))
+        return dict(zip(self.shards, heads, strict=True))
 
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state of the stream at `version`, in place of its snapshot so far."""
@@ -262,8 +265,27 @@ def _settled(stream: str, batch: list[NewCommand], result: BatchResult) -> list[
     return settled
 
 
-async def _close(shards: Mapping[int, Shard], checkpoints: CheckpointStore | None) -> None:
-    parts: list[Shard | CheckpointStore] = [*shards.values(), *([checkpoints] if checkpoints else [])]
+async def _pages(
+    shard: ShardPort, stream: str, after: int, until: int | None, reverse: bool, limit: int | None
+) -> AsyncIterator[Record]:
+    while limit is None or limit > 0:
+        size = _PAGE_RECORDS if limit is None else min(limit, _PAGE_RECORDS)
+        page = await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)
+        if not page:
+            return
+        if limit is not None:
+            limit -= len(page)
+        if reverse:
+            until = page[-1].version - 1
+        else:
+            after = page[-1].version
+        page.reverse()
+        while page:  # handed out one by one, so that this page is gone before the next one comes
+            yield page.pop()
+
+
+async def _close(shards: Mapping[int, ShardPort], checkpoints: CheckpointPort | None) -> None:
+    parts: list[ShardPort | CheckpointPort] = [*shards.values(), *([checkpoints] if checkpoints else [])]
     outcomes = await asyncio.gather(*(part.close() for part in parts), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from zlib import crc32
+
+import msgspec
 
 from eventray.domain.errors import StoreCorrupted
 from eventray.store import rows
@@ -17,6 +20,7 @@ EventRow = tuple[int, int, int, int, int, bytes | None, int, int, bytes, bytes |
 Names = Mapping[int, tuple[str, int]]  # stream key -> its name and the checksum of that
 
 UNREADABLE = (struct.error, TypeError, ValueError, KeyError)
+_new_record = partial(tuple.__new__, Record)  # what Record._make does, in half its time
 
 
 def named(stream: str) -> tuple[str, int]:
@@ -69,7 +73,7 @@ def records_of(
         return []
     try:
         records = _by_columns(found, names, types, ids, shard)
-    except UNREADABLE as error:
+    except (*UNREADABLE, IndexError, msgspec.MsgspecError) as error:
         records, reason = None, error
     else:
         reason = KeyError("command")
@@ -107,9 +111,7 @@ def _by_columns(
     users: Sequence[bytes] = [b""] * len(found)
     command_ids: Sequence[str | None] = [None] * len(found)
     if not plain:
-        envelopes = [rows.unpack(meta, key) for meta, key in zip(metas, keys, strict=True)]
-        users = [envelope[0] for envelope in envelopes]
-        command_ids = [envelope[1] for envelope in envelopes]
+        users, command_ids = rows.unpack_columns(metas, keys)
     if any(indexes):
         command_ids = [
             ids[position - index] if index else id
@@ -130,7 +132,7 @@ def _by_columns(
         type_versions,
         strict=False,
     )
-    return list(map(Record._make, fields))
+    return list(map(_new_record, fields))
 
 
 def _require_intact(found: Sequence[EventRow], names: Names, types: Mapping[int, TypeName], path: str) -> None:

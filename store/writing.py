@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import NamedTuple
 from zlib import crc32
 
@@ -18,9 +17,9 @@ from eventray.store.columns import Columns
 from eventray.store.connection import StoreConnection
 from eventray.store.head import HeadFile
 from eventray.store.limits import MIB
-from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand
-from eventray.store.rows import TypeName
-from eventray.store.stored import EventRow, committed
+from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand, NewRecord
+from eventray.store.rows import CommandId, TypeName
+from eventray.store.stored import committed
 
 Clock = Callable[[], int]
 
@@ -77,7 +76,7 @@ class Draft:
     heads: dict[str, StreamHead] = field(default_factory=dict)
     streams: list[tuple[int, str]] = field(default_factory=list)
     types: dict[tuple[str, int], TypeName] = field(default_factory=dict)
-    command_keys: set[bytes | None] = field(default_factory=set)
+    command_keys: set[bytes] = field(default_factory=set)
     deferred: set[str] = field(default_factory=set)
     outcomes: list[tuple[AppendJob, BatchResult | Exception]] = field(default_factory=list)
 
@@ -120,7 +119,7 @@ class WriteConnection(StoreConnection):
         self._sql = self.cursor()
         one = self._sql.execute
         last = one(schema.LAST_EVENT).fetchone() or (0, 0)
-        commit = one(schema.LAST_COMMIT).fetchone() or (0, 0, bytes(rows.DIGEST_BYTES))
+        commit = one(schema.LAST_COMMIT).fetchone() or (0, 0, schema.chain_start(self))
         if commit[0] != last[0]:
             raise StoreCorrupted(self._path, f"its last event is {last[0]}, its last commit ends at {commit[0]}")
         self.position = last[0]
@@ -210,22 +209,30 @@ class WriteConnection(StoreConnection):
 
     def _settle(self, job: AppendJob, draft: Draft) -> bool:
         """Put a job's rows or its refusal into the draft; False: it has to wait for the next transaction."""
-        stream = job.stream.encode()
-        keys = [None if c.command_id is None else rows.command_key(stream, c.command_id) for c in job.commands]
-        asked = [rows.command_key(stream, id) for id in job.lookups]
+        part = rows.framed(job.stream.encode())
+        ids = [None if c.command_id is None else rows.command_id(part, c.command_id) for c in job.commands]
+        asked = [rows.command_id(part, id).key for id in job.lookups]
+        keys = [id.key for id in ids if id is not None]
         if job.stream in draft.deferred or not draft.command_keys.isdisjoint((*keys, *asked)):
             draft.deferred.add(job.stream)
             return False
-        head = self._head(job.stream, draft)
         outcome: BatchResult | Exception
-        if job.expected_version is not None and job.expected_version != head.version:
-            outcome = self._refusal(job, head)
-        else:
-            found = self.lookup(job.stream, job.lookups) if job.lookups else {}
-            appended, head = self._draw_up(job, stream, keys, head, draft)
-            outcome = BatchResult(appended, found, head.version, head.position)
+        try:
+            outcome = self._outcome(job, part, ids, draft)
+        except StoreCorrupted as error:  # of this stream, and nothing of it is drawn up: the others go on
+            outcome = error
         draft.outcomes.append((job, outcome))
         return True
+
+    def _outcome(
+        self, job: AppendJob, part: bytes, ids: list[CommandId | None], draft: Draft
+    ) -> BatchResult | Exception:
+        head = self._head(job.stream, draft)
+        if job.expected_version is not None and job.expected_version != head.version:
+            return self._refusal(job, head)
+        found = self.lookup(job.stream, job.lookups) if job.lookups else {}
+        appended, head = self._draw_up(job, part, ids, head, draft)
+        return BatchResult(appended, found, head.version, head.position)
 
     def _refusal(self, job: AppendJob, head: StreamHead) -> Exception:
         # Ids are judged before versions: a command that is committed already must not be told of a conflict.
@@ -239,31 +246,41 @@ class WriteConnection(StoreConnection):
         if head is None:
             row = self._sql.execute(schema.STREAM_KEY, (stream,)).fetchone()
             last = self._sql.execute(schema.STREAM_LAST, row).fetchone() if row else None
+            if row and last is None and self._sql.execute(schema.SNAPSHOT, row).fetchone() is None:
+                # Names are stored in one transaction with what they name: it must not begin anew at version 1.
+                raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
             head = StreamHead(row[0] if row else 0, *(last or (0, 0)))
             draft.heads[stream] = head
         return head
 
     def _draw_up(
-        self, job: AppendJob, stream: bytes, keys: list[bytes | None], head: StreamHead, draft: Draft
+        self, job: AppendJob, part: bytes, ids: list[CommandId | None], head: StreamHead, draft: Draft
     ) -> tuple[list[Appended], StreamHead]:
         if job.events:
             head = self._known(job.stream, head, draft)
-        place = head.key, rows.framed(stream), crc32(stream)
+            records = [record for command in job.commands for record in command.records]
+            types = self._types_of(records, draft)
+            place = head.key, part, crc32(job.stream.encode())
+            draft.columns.add(place, head.version, job.commands, ids, records, types)
         _, version, last = head
+        before = draft.columns.position + len(draft.columns) - job.events - version
         appended = []
-        for command, key in zip(job.commands, keys, strict=True):
+        for command, id in zip(job.commands, ids, strict=True):
             count = len(command.records)
             if count:
-                types = [self._type(pair, draft) for pair in [(r.type, r.type_version) for r in command.records]]
-                draft.columns.add(place, version, command, key, types)
                 version += count
-                last = draft.columns.position + len(draft.columns)
-                if key is not None:
-                    draft.command_keys.add(key)
+                last = before + version
+                if id is not None:
+                    draft.command_keys.add(id.key)
             appended.append(Appended(job.stream, version, self._opening.shard, last, count, command.command_id))
         head = StreamHead(head.key, version, last)
         draft.heads[job.stream] = head
         return appended, head
+
+    def _types_of(self, records: list[NewRecord], draft: Draft) -> list[TypeName]:
+        pairs = [(record.type, record.type_version) for record in records]
+        known = {pair: self._type(pair, draft) for pair in dict.fromkeys(pairs)}  # in the order of the events
+        return [known[pair] for pair in pairs]
 
     def _known(self, stream: str, head: StreamHead, draft: Draft) -> StreamHead:
         if head.key:
@@ -287,18 +304,20 @@ class WriteConnection(StoreConnection):
         columns = draft.columns
         if not len(columns):
             return self._digest
-        events, leaves = columns.finished()
-        self._insert_events(events)
+        first = columns.position + 1
+        parameters, values, leaves = columns.finished()
+        self._insert_events(parameters, values)
         digest = rows.chain(self._digest, leaves)
-        self._sql.execute(schema.INSERT_COMMIT, (columns.position, events[0][0], columns.recorded_at, digest))
+        self._sql.execute(schema.INSERT_COMMIT, (columns.position, first, columns.recorded_at, digest))
         return digest
 
-    def _insert_events(self, events: list[EventRow]) -> None:
-        size = schema.BLOCK_ROWS
-        whole = len(events) // size * size
-        blocks = [tuple(chain.from_iterable(events[at : at + size])) for at in range(0, whole, size)]
-        self._sql.executemany(schema.INSERT_BLOCK, blocks)
-        self._sql.executemany(schema.INSERT_EVENTS, events[whole:])
+    def _insert_events(self, parameters: list[object], values: str) -> None:
+        width = values.count("?")
+        block = width * schema.BLOCK_ROWS
+        whole = len(parameters) // block * block
+        for size, begin, end in ((block, 0, whole), (width, whole, len(parameters))):
+            parts = [parameters[at : at + size] for at in range(begin, end, size)]
+            self._sql.executemany(schema.insert_events(values, size // width), parts)
 
     def _adopt(self, draft: Draft, digest: bytes) -> None:
         columns = draft.columns
@@ -320,7 +339,11 @@ class WriteConnection(StoreConnection):
     def _without_duplicates(self, jobs: list[AppendJob], error: sqlite3.IntegrityError) -> list[AppendJob]:
         rest = []
         for job in jobs:
-            found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+            try:
+                found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
+            except StoreCorrupted as error_of_its_own:
+                job.outcome = error_of_its_own
+                continue
             if found:
                 job.outcome = DuplicateCommands(found)
             else:

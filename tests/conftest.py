@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import pytest
 import eventray
 from eventray import App, Runtime
 from tests.bank_app import make_app
+from tests.store import sample
 
 RAY_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
@@ -77,7 +79,8 @@ def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
 
         def start_app(**settings: Any) -> Runtime:
             local = placement == "local"
-            return running.enter_context(eventray.run(app, data=tmp_path / "data", shards=2, local=local, **settings))
+            settings = {"shards": 2, **settings}
+            return running.enter_context(eventray.run(app, data=tmp_path / "data", local=local, **settings))
 
         yield start_app
 
@@ -86,3 +89,11 @@ def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
 def own_runtime(start: Start) -> Runtime:
     """The test's own app, serving."""
     return start()
+
+
+@pytest.fixture(scope="session")
+def sound_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store with something of everything, closed; tests copy it before they change anything."""
+    directory = tmp_path_factory.mktemp("sound") / "data"
+    asyncio.run(sample.build(directory))
+    return directory

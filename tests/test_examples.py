@@ -120,3 +120,9 @@ def test_the_tour_shows_history_an_earlier_balance_and_the_actors(ray_cluster: A
     assert "teller-7" in out
     for name in ("directory", "shard-0000", "view/Balances", "Account/alice"):
         assert name in out
+
+
+def test_the_care_for_a_store_finds_ten_damages_and_brings_everything_back(tmp_path: Path) -> None:
+    out = run("-m", "examples.store_care", "--events", "8000", "--folder", str(tmp_path)).stdout
+    assert "10 of 10 damages found; every stream says what was written" in out
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView
+from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView, StoreCorrupted, StoreMismatch
+from eventray.store import reshard
 from tests.bank_app import Account, Balances
 from tests.conftest import Start
 
@@ -76,3 +79,42 @@ def test_a_view_goes_on_from_its_save(start: Start) -> None:
     assert status.applied == 0  # all of it came from the save
     receipt = second.get(Account, "a0").deposit.remote(Decimal(1)).result()
     assert second.view(Balances).sum.options(after=receipt).remote().result() == 11
+
+
+def test_positions_of_a_generation_that_is_no_more_are_refused(start: Start, tmp_path: Path) -> None:
+    with start() as runtime:
+        receipt = runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
+        heads = runtime.heads().result()
+        assert runtime.view(Balances).sum.options(after=receipt).remote().result() == 5
+    reshard(tmp_path / "data", shards=3)
+    with start(shards=3) as runtime:
+        view, now = runtime.view(Balances), runtime.heads().result()
+        for after in (receipt, [receipt], heads):
+            with pytest.raises(StoreMismatch, match="resharded") as caught:
+                view.sum.options(after=after).remote().result()
+            assert (caught.value.expected, caught.value.found) == (1, now.generation)
+        assert view.sum.options(after=now).remote().result() == 5
+        again = runtime.get(Account, "alice").deposit.remote(Decimal(6)).result()
+        assert again.version == 2
+        assert view.sum.options(after=again).remote().result() == 11
+
+
+def test_an_older_shard_than_a_view_has_seen_is_not_served(start: Start, tmp_path: Path) -> None:
+    data, kept = tmp_path / "data", tmp_path / "kept"
+    with start() as runtime:
+        runtime.get(Account, "alice").deposit.remote(Decimal(5)).result()
+    kept.mkdir()
+    for path in data.glob("shard-*.db"):
+        shutil.copy(path, kept)
+    with start() as runtime:
+        receipt = runtime.get(Account, "alice").deposit.remote(Decimal(6)).result()
+        assert runtime.view(Balances).sum.options(after=receipt).remote().result() == 11
+    for path in kept.iterdir():
+        shutil.copy(path, data)
+    for path in data.glob("*.head"):  # the witness of the shard is gone, too: the view is the last one left
+        path.unlink()
+    with pytest.raises(StoreCorrupted, match="'Balances' has seen position 2"):
+        start()
+    (data / "views.db").unlink()
+    with start() as runtime:
+        assert runtime.state(Account, "alice").result().balance == 5

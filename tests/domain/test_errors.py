@@ -49,6 +49,7 @@ FACTS: dict[str, Any] = {
     "holder": "pid 7",
     "what": "app name",
     "found": "shop",
+    "hint": "Give another path",
     "cause_type": "ZeroDivisionError",
     "traceback": "Traceback ...",
 }

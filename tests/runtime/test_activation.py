@@ -18,7 +18,7 @@ from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider
 from eventray.runtime.streamlog import merged
 from eventray.runtime.wire import CommandItem, Kind, ReceiptData
-from eventray.store import NewCommand, NewRecord
+from eventray.store import NewCommand, NewRecord, ShardPort
 from eventray.store.shard import Shard
 from tests.bank_app import Account, Deposited
 
@@ -36,7 +36,7 @@ async def shard(tmp_path: Path) -> AsyncIterator[Shard]:
 class Running:
     """An activation and the answers it gave."""
 
-    def __init__(self, shard: Shard, *, take_over: bool = False, **settings: Any) -> None:
+    def __init__(self, shard: ShardPort, *, take_over: bool = False, **settings: Any) -> None:
         self.tasks: list[asyncio.Task[None]] = []
         config = Config(**settings)
         self.activation = Activation(

@@ -7,8 +7,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from eventray import Aggregate, App, EncodingError, Event, Meta, Projection, UnknownEvent, command, query, upcast
 from eventray.runtime.model import AggregateModel, EventSet, aggregate_model, projection_model
@@ -306,26 +304,6 @@ def test_raising_a_view_s_version_changes_its_fingerprint() -> None:
         return projection_model(type("View", (Projection,), body, version=version), frozenset()).fingerprint
 
     assert model(1) == model(1) != model(2)
-
-
-AMOUNTS = st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-1000, max_value=1000)
-EVENTS = st.lists(st.one_of(st.builds(Opened, st.text("ab", max_size=3)), st.builds(Deposited, AMOUNTS)), max_size=20)
-
-
-@settings(deadline=None)
-@given(EVENTS, st.integers(0, 20))
-def test_live_state_is_replayed_state_with_and_without_a_snapshot(events: list[Event], snapshot_at: int) -> None:
-    live, stored = MODEL.new("a"), []
-    snapshot, version = MODEL.encode_state(live), 0
-    for event in events:
-        stored.append(MODEL.events.encode(event))
-        MODEL.apply(live, MODEL.events.decode(*stored[-1]))
-        if live.version == snapshot_at:
-            snapshot, version = MODEL.encode_state(live), live.version
-    for start, state in ((0, MODEL.new("a")), (version, MODEL.decode_state(snapshot, "a", version))):
-        for record in stored[start:]:
-            MODEL.apply(state, MODEL.events.decode(*record))
-        assert (state, state.version) == (live, live.version)
 
 
 def test_a_query_that_returns_none_may_say_so() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eventray.domain.errors import Overloaded, StoreFull, StoreUnavailable
-from eventray.store import NewCommand, NewRecord, Shard, StoreLimits
+from eventray.store import EventStore, NewCommand, NewRecord, Shard, StoreLimits
 from eventray.store.connection import call
 from tests.store import vfs
 from tests.store.conftest import deposits, one_shard, open_files
@@ -49,21 +49,25 @@ async def test_a_full_disk_refuses_an_append_whole_and_works_again_with_room(tmp
             assert (done.version, done.appended[0].duplicate, shard.epoch) == (2, False, epoch)
 
 
+def epoch_of(store: EventStore) -> int:
+    shard = store.shards[0]
+    assert isinstance(shard, Shard)
+    return shard.epoch
+
+
 @pytest.mark.parametrize("durability", ["power", "os"])
 async def test_a_full_disk_refuses_no_append_while_only_emptying_the_wal_fails(tmp_path: Path, durability: str) -> None:
     fault, told = Fault("write", DB, FULL), Told()
     with watched(fault):
         async with await opened(tmp_path, durability=durability) as store:
-            shard = store.shards[0]
-            assert isinstance(shard, Shard)
-            epoch = shard.epoch
+            epoch = epoch_of(store)
             fault.start(times=EVER)
             for n in range(40):
                 told.receipts.append(await append(store, ALICE, n))
             assert fault.hits
             fault.stop()
             told.receipts.append(await append(store, ALICE, 40))
-            assert shard.epoch == epoch
+            assert epoch_of(store) == epoch
     await judge_directory(tmp_path, told, 41)
 
 

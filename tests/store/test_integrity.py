@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,18 @@ async def test_a_corrupt_first_event_is_noticed_when_its_command_is_looked_up(tm
     await filled(tmp_path)
     change(tmp_path, "UPDATE events SET data = x'39' WHERE position = 1")
     async with one_shard(tmp_path, create=False) as shard:
-        for reading in (shard.lookup(ALICE, ["first"]), shard.append_batch(ALICE, [], lookups=["first"])):
+        again = [NewCommand("first", deposits(9))]
+        calls: list[Awaitable[object]] = [
+            shard.lookup(ALICE, ["first"]),
+            shard.append_batch(ALICE, [], lookups=["first"]),
+            shard.append_batch(ALICE, again),
+            shard.append_batch(ALICE, again, expected_version=9),
+        ]
+        for call in calls:
+            other = asyncio.ensure_future(shard.append_batch("Account/bob", [NewCommand(None, deposits(5))]))
             with pytest.raises(StoreCorrupted):
-                await reading
+                await call
+            await other  # what shares its commit goes on
         with pytest.raises(StoreCorrupted):
             await shard.read(after=1)  # the id of position 2 is in position 1
         await shard.append_batch("Account/bob", [NewCommand(None, deposits(5))])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from eventray.domain.errors import StoreLocked
-from eventray.store import EventStore
+from eventray.store import EventStore, Shard
 from eventray.store.lock import FileLock, _kill, started_at, this_process
 from tests.store.conftest import deposits
 
@@ -81,7 +81,9 @@ async def test_a_leftover_of_the_same_run_is_killed(holder: Child, tmp_path: Pat
     async with await EventStore.open(tmp_path / "data", app="bank", run="run-1") as store:
         assert holder.process.wait(timeout=10) == -signal.SIGKILL
         assert (await store.append("Account/alice", deposits(1))).version == 2
-        assert store.shards[0].epoch == 2
+        [shard, *_] = store.shards.values()
+        assert isinstance(shard, Shard)
+        assert shard.epoch == 2
 
 
 async def test_the_same_process_is_never_killed_but_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from eventray.domain.errors import ShardUnavailable, StoreCorrupted, StoreMismatch, StoreUnavailable
 from eventray.store import EventStore, Manifest
+from eventray.store.manifest import read_sealed, write_sealed
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -65,8 +66,7 @@ async def test_another_store_than_asked_for_is_refused_untouched(
 @pytest.mark.parametrize(("key", "value"), [("format", 2), ("hash", "md5")])
 def test_a_newer_format_or_another_hash_is_refused(tmp_path: Path, key: str, value: object) -> None:
     Manifest.load_or_create(tmp_path, app="bank", shards=2)
-    raw = json.loads((tmp_path / "store.json").read_bytes())
-    (tmp_path / "store.json").write_text(json.dumps(raw | {key: value}))
+    write_sealed(tmp_path / "store.json", read_sealed(tmp_path / "store.json") | {key: value})
     with pytest.raises(StoreMismatch) as caught:
         Manifest.load_or_create(tmp_path, app="bank", shards=None)
     assert (caught.value.what, caught.value.found) == (key, value)
@@ -85,10 +85,24 @@ def test_an_unreadable_manifest_is_corrupted(tmp_path: Path, content: bytes) -> 
 )
 def test_an_impossible_manifest_is_corrupted(tmp_path: Path, change: dict[str, object]) -> None:
     Manifest.load_or_create(tmp_path, app="bank", shards=2)
-    raw = json.loads((tmp_path / "store.json").read_bytes())
-    (tmp_path / "store.json").write_text(json.dumps(raw | change))
+    write_sealed(tmp_path / "store.json", read_sealed(tmp_path / "store.json") | change)
     with pytest.raises(StoreCorrupted):
         Manifest.load_or_create(tmp_path, app="bank", shards=None)
+
+
+def test_a_changed_manifest_is_corrupted_though_it_can_be_read(tmp_path: Path) -> None:
+    Manifest.load_or_create(tmp_path, app="bank", shards=2)
+    path = tmp_path / "store.json"
+    path.write_bytes(path.read_bytes().replace(b"2048", b"2047", 1).replace(b"2048", b"2049", 1))
+    with pytest.raises(StoreCorrupted, match="checksum"):
+        Manifest.load_or_create(tmp_path, app="bank")
+
+
+def test_a_manifest_from_before_it_had_a_checksum_is_read(tmp_path: Path) -> None:
+    Manifest.load_or_create(tmp_path, app="bank", shards=2)
+    path = tmp_path / "store.json"
+    path.write_text(json.dumps(read_sealed(path)))
+    assert Manifest.load_or_create(tmp_path, app="bank").shards == 2
 
 
 async def test_a_manifest_that_is_gone_is_not_made_again_over_shards(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def check_digests(path: Path) -> list[tuple[int, int]]:
     try:
         names = dict(connection.execute("SELECT key, name FROM streams"))
         types = {key: rows.type_name(key, name, version) for key, name, version in connection.execute(schema.TYPES)}
-        digest = bytes(rows.DIGEST_BYTES)
+        digest = bytes(schema.DIGEST_BYTES)
         commits = connection.execute("SELECT first, last, digest FROM commits ORDER BY last").fetchall()
         for first, last, expected in commits:
             leaves = []

@@ -1,0 +1,1 @@
+"""What eventray does, timed against baselines in the same run: `make bench`."""
