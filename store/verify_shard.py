@@ -130,7 +130,8 @@ class _Verifier:
 
     def verify(self) -> ShardReport:
         steps = (self._identity, self._streams, self._log, self._versions, self._snapshots, self._witnesses)
-        for step in (self._sqlite, *(steps if self._has_tables() else ())):
+        # SQLite's own check comes last: what it says of a bad page does not name the events that were on it.
+        for step in (*(steps if self._has_tables() else ()), self._sqlite):
             try:
                 step()
             except FILE_ERRORS as error:
@@ -192,7 +193,7 @@ class _Verifier:
         commits = self._commits(until)
         commit, first = next(commits, None), 1
         leaves: list[bytes] = []
-        while batch := self._sql.execute(schema.LOG, (report.position, until, _BATCH_ROWS)).fetchall():
+        while batch := self._batch(until):
             self._check_order(batch)
             for row, leaf in zip(batch, proof.leaves(batch), strict=True):
                 leaves.append(leaf)
@@ -210,6 +211,18 @@ class _Verifier:
         if beyond is not None and until == (self._sql.execute(schema.LAST_COMMIT).fetchone() or (0,))[0]:
             self._tell("this event is in no commit", beyond[0])
         report.digest = digest.hex()
+
+    def _batch(self, until: int) -> list[EventRow]:
+        """The next events; as few as one, so that the first which lies on a bad page can be named."""
+        after, rows_ = self._report.position, _BATCH_ROWS
+        while True:
+            try:
+                return self._sql.execute(schema.LOG, (after, until, rows_)).fetchall()
+            except FILE_ERRORS as error:
+                if rows_ == 1:
+                    self._tell(f"the events from here on cannot be read ({error})", after + 1)
+                    return []
+                rows_ //= 2
 
     def _commits(self, until: int) -> Iterator[_Commit]:
         # In pages: an open cursor would see an older state of a live file than the next page of events.

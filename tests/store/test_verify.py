@@ -160,6 +160,18 @@ def test_the_first_bad_record_is_named_with_its_stream_and_version(damaged: Path
     assert str(first).startswith(f"shard-0000.db at position 5 {name}@{version}: ")
 
 
+def test_the_first_event_on_a_bad_page_is_named(damaged: Path) -> None:
+    with opened(damaged) as connection:
+        page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'events'").fetchone()[0]
+    path = damaged / "shard-0000.db"
+    raw = bytearray(path.read_bytes())
+    raw[(page - 1) * 4096 : (page - 1) * 4096 + 12] = b"\xa5" * 12
+    path.write_bytes(raw)
+    first = verified(damaged).problems[0]
+    assert first.position == 1
+    assert "from here on cannot be read" in first.what
+
+
 def test_problems_are_counted_beyond_what_is_listed(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventray.store.verify_shard.PROBLEMS_MAX", 10)
     with opened(damaged) as connection:
