@@ -167,6 +167,12 @@ class WriteConnection(StoreConnection):
             self.undo()
         return self.epoch
 
+    def close(self) -> None:
+        """Close the file now: with a statement left in the cursor SQLite would do it when that is collected."""
+        if hasattr(self, "_sql"):
+            self._sql.close()
+        super().close()
+
     def append(self, jobs: list[AppendJob]) -> int:
         """Append all that can be, settle the outcome of every job, return the log's last position.
 

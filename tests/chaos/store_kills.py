@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from eventray.domain.errors import EventRayError
 from eventray.store import Appended, EventStore, Record
 from tests.chaos.store_writer import APP, LIMITS, SHARDS, bodies, lines
 from tests.store.history import Anomaly, History, Logs, Outcome, Read, Write, anomalies
@@ -146,7 +147,11 @@ def one_round(
     sent = {(one.stream, one.expected) for one in campaign.sendings if one.receipt is not None}
     left = [one for one in unsettled if one not in sent]
     now = campaign.killed()
-    return [*left, *(one for one in now if one not in left)], campaign.judge(asyncio.run(log_of(directory)))
+    unsettled = [*left, *(one for one in now if one not in left)]
+    try:
+        return unsettled, campaign.judge(asyncio.run(log_of(directory)))
+    except EventRayError as error:
+        return unsettled, [Anomaly("lost", f"the store does not open: {error}")]
 
 
 def run(rounds: int, directory: Path, seed: int = 0) -> tuple[Campaign, list[Anomaly]]:

@@ -15,7 +15,7 @@ from eventray.domain.errors import Overloaded, StoreFull, StoreUnavailable
 from eventray.store import EventStore, NewCommand, NewRecord, Shard, StoreLimits
 from eventray.store.connection import call
 from tests.store import vfs
-from tests.store.conftest import deposits, one_shard
+from tests.store.conftest import deposits, one_shard, open_files
 from tests.store.power import Recorder
 from tests.store.vfs import FULL, IOERR_FSYNC, IOERR_WRITE, Fault, Kind, Op, Watcher, watched
 from tests.store.workload import SMALL_WAL, VIEW, Told, append, command, judge_directory, opened
@@ -160,6 +160,7 @@ async def test_an_io_error_reopens_the_shard_and_the_retry_settles_the_outcome(
             assert (done.version, shard.epoch) == (2, epoch + 1)
             assert not shard._is_current("A/1", taken.token)
             assert (await shard.load("A/1")).version == 2
+        assert [path for path in open_files() if str(tmp_path) in path] == []  # also before any garbage is collected
 
 
 async def test_after_a_failed_sync_nothing_of_the_wal_goes_into_the_file_before_it_is_written_anew(
@@ -180,21 +181,22 @@ async def test_after_a_failed_sync_nothing_of_the_wal_goes_into_the_file_before_
 
 
 class HeldSyncs(Watcher):
-    """A disk whose syncs of the WAL take as long as the test wants."""
+    """A disk whose syncs of one file take as long as the test wants."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
         self.released, self.count = threading.Event(), 0
         self.released.set()
 
     def before(self, op: Op) -> int:
-        if op.kind == "sync" and op.name == WAL:
+        if op.kind == "sync" and op.path == self._path:
             self.count += 1
             assert self.released.wait(60)
         return vfs.OK
 
 
 async def test_slow_syncs_make_appends_wait_in_a_bounded_queue_and_share_the_next_commit(tmp_path: Path) -> None:
-    disk = HeldSyncs()
+    disk = HeldSyncs(tmp_path / WAL)
     with watched(disk):
         async with one_shard(tmp_path, limits=StoreLimits(pending_calls_max=50)) as shard:
             await shard.append_batch("A/0", SMALL)
@@ -216,18 +218,19 @@ async def test_slow_syncs_make_appends_wait_in_a_bounded_queue_and_share_the_nex
 class Writers(Watcher):
     """Takes note which threads change the shard's files; each connection has a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._paths = str(directory / DB), str(directory / WAL)
         self.threads: set[int] = set()
 
     def after(self, op: Op) -> None:
-        if op.kind != "open" and op.name in (DB, WAL):
+        if op.kind != "open" and op.path in self._paths:
             self.threads.add(op.thread)
 
 
 async def test_the_writer_alone_ever_changes_the_file_or_its_wal(tmp_path: Path) -> None:
     async with one_shard(tmp_path):
         pass
-    seen = Writers()
+    seen = Writers(tmp_path)
     with watched(seen):
         async with one_shard(tmp_path, create=False, limits=SMALL_WAL) as shard:
             for n in range(30):

@@ -10,7 +10,7 @@ import pytest
 
 from eventray.domain.errors import ShardFenced, ShardUnavailable
 from eventray.store import NewCommand
-from tests.store.conftest import deposits, one_shard
+from tests.store.conftest import deposits, one_shard, open_files
 
 FILE = "shard-0000.db"
 SMALL = [NewCommand("small", deposits(1))]
@@ -85,13 +85,3 @@ async def test_no_file_of_the_store_stays_open_after_closing(tmp_path: Path) -> 
         assert any(str(tmp_path) in target for target in open_files())
     assert [target for target in open_files() if str(tmp_path) in target] == []
     assert not (tmp_path / f"{FILE}-wal").exists()
-
-
-def open_files() -> list[str]:
-    found = []
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            found.append(str(fd.readlink()))
-        except OSError:
-            continue
-    return found
