@@ -209,13 +209,16 @@ class UnknownEvent(EventRayError):
 
     advice = "repair"
 
-    def __init__(self, type: str, version: int, stream: str = "", at_version: int = 0) -> None:
-        place = f" (at {shortened(stream)}@{at_version})" if stream else ""
+    def __init__(
+        self, type: str, version: int, stream: str = "", at_version: int = 0, shard: int = -1, position: int = 0
+    ) -> None:
+        place = f" (at {shortened(stream)}@{at_version}, position {position} of shard {shard})" if stream else ""
         super().__init__(
             f"no event class stands for {type!r} version {version}{place}. Deploy the release that knows it, "
             f"keep the stored name of a renamed class with name={type!r}, or register an @upcast."
         )
         self.type, self.version, self.stream, self.at_version = type, version, stream, at_version
+        self.shard, self.position = shard, position
 
 
 class UnknownName(EventRayError):

@@ -26,7 +26,8 @@ def decode_record(model: AggregateModel, record: Record) -> Event:
     try:
         return model.events.decode(record.type, record.type_version, record.data)
     except UnknownEvent:
-        raise UnknownEvent(record.type, record.type_version, record.stream, record.version) from None
+        where = record.stream, record.version, record.shard, record.position
+        raise UnknownEvent(record.type, record.type_version, *where) from None
     except EncodingError as error:
         place = f"at {shortened(record.stream)}@{record.version}, position {record.position} of shard {record.shard}"
         raise EncodingError(f"{error.where} ({place})", error.reason) from error

@@ -212,7 +212,7 @@ async def runtime(tmp_path: Any) -> AsyncIterator[eventray.Runtime]:
     ("id", "error", "named"),
     [
         ("unknown", UnknownEvent, ["'Closed' version 1", "Account/unknown@2"]),
-        ("newer", UnknownEvent, ["'Deposited' version 7", "Account/newer@2"]),
+        ("newer", UnknownEvent, ["'Deposited' version 7", "Account/newer@2", "position 4"]),
         ("renamed", EncodingError, ["Deposited version 1", "amount", "Account/renamed@2", "position 6"]),
     ],
 )
