@@ -383,7 +383,7 @@ class RayUnprotected(EventRayError):
     def __init__(self, address: str) -> None:
         super().__init__(
             f"the Ray at {address} asks for no token: whoever reaches it runs code there. Start it with "
-            "RAY_AUTH_MODE=token, or bind it to 127.0.0.1; `eventray serve --insecure` serves all the same."
+            "RAY_AUTH_MODE=token; on a network that is all yours, `eventray serve --insecure` serves all the same."
         )
         self.address = address
 

@@ -207,10 +207,10 @@ class RayTransport:
         if self._ended or self._directory is None:
             return
         self._ended = True
-
-        with contextlib.suppress(TargetLost):
-            await call_patiently(self._directory.shutdown)
-        kill(self._directory)
+        if find_actor(DIRECTORY, self._name) is not None:  # else someone else has ended it
+            with contextlib.suppress(TargetLost):
+                await call_patiently(self._directory.shutdown)
+            kill(self._directory)
         if self._lease is not None:
             self._lease.cancel()
 
