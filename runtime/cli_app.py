@@ -158,7 +158,7 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def _state(state: str, reason: str) -> str:
-    return f"{state}: {reason}" if reason else state
+    return f"{state}: {reason.splitlines()[0]}" if reason else state  # --json has the traceback as well
 
 
 def _node(node: str) -> str:
