@@ -29,7 +29,7 @@ SIGNAL_AFTER, ACCOUNTS = 500, 4
 
 
 def start_serving(data: Path) -> subprocess.Popen[str]:
-    command = [EVENTRAY, "serve", BANK, "--data", data, "--shards", "2", "--insecure"]
+    command: list[str | Path] = [EVENTRAY, "serve", BANK, "--data", data, "--shards", "2", "--insecure"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -90,7 +90,17 @@ def test_serve_ends_when_someone_else_shuts_its_app_down(serving: subprocess.Pop
 
 
 def test_serve_comes_back_from_a_detached_app(ray_cluster: Any, tmp_path: Path) -> None:
-    command = [EVENTRAY, "serve", BANK, "--data", tmp_path / "data", "--shards", "1", "--detached", "--insecure"]
+    command: list[str | Path] = [
+        EVENTRAY,
+        "serve",
+        BANK,
+        "--data",
+        tmp_path / "data",
+        "--shards",
+        "1",
+        "--detached",
+        "--insecure",
+    ]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     assert "app 'bank' serves: 1 shards" in done.stdout
     with eventray.connect(bank) as runtime:
@@ -102,7 +112,7 @@ def test_serve_refuses_a_ray_that_asks_strangers_for_no_token(
     ray_cluster: Any, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_setup, "_is_loopback", lambda host: False)  # whatever this machine calls itself
-    said = terminal.run("serve", BANK, "--data", tmp_path / "data", expect=2)
+    said = terminal.run("serve", BANK, "--data", tmp_path / "data", "--detached", expect=2)
     assert said.startswith(f"RayUnprotected: the Ray at {ray_cluster.get_runtime_context().gcs_address} asks for no")
     assert not (tmp_path / "data").exists()
 
@@ -153,7 +163,7 @@ def test_the_status_of_an_app_that_does_not_run_is_exit_code_2(ray_cluster: Any,
 
 
 def test_the_status_of_a_cluster_out_of_reach_is_exit_code_2_and_told_once() -> None:
-    command = [EVENTRAY, "status", "bank", "--address", "127.0.0.1:9"]
+    command: list[str | Path] = [EVENTRAY, "status", "bank", "--address", "127.0.0.1:9"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("RayUnavailable: ")

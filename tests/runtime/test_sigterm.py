@@ -38,7 +38,7 @@ finally:
 
 @pytest.mark.parametrize("handler", [False, True])
 def test_sigterm_loses_no_receipt_and_frees_the_files(tmp_path: Path, handler: bool) -> None:
-    command = [sys.executable, "-c", DRIVER.format(handler=handler), tmp_path / "data"]
+    command: list[str | Path] = [sys.executable, "-c", DRIVER.format(handler=handler), tmp_path / "data"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         lines = [driver.stdout.readline() for _ in range(TOLD)]
