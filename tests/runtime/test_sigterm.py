@@ -48,9 +48,9 @@ def test_sigterm_loses_no_receipt_and_frees_the_files(tmp_path: Path, handler: b
     if handler:
         assert lines.pop() == "undone 0\n"  # what was sent was answered before the end
     told: dict[str, int] = {}
-    for word, stream, version in (line.split() for line in lines if line.endswith("\n")):
+    for word, stream, at in (line.split() for line in lines if line.endswith("\n")):
         assert word == "told"
-        told[stream] = int(version)
+        told[stream] = int(at)
     with eventray.run(make_app("terminated", "packed"), data=tmp_path / "data", local=True) as again:
         for stream, version in told.items():
             state = again.state(Account, stream.partition("/")[2]).result()
