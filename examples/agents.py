@@ -151,7 +151,8 @@ async def pids_of(runtime: eventray.Runtime) -> dict[str, int]:
 def actors_table(pids: dict[str, int]) -> Table:
     """The sessions, as `ray list actors` has them."""
     table = Table("actor", "pid", "holds", title="sessions in Ray")
-    actors = list_actors(filters=[("class_name", "=", "Session"), ("state", "=", "ALIVE")], detail=True)
+    here = ray.get_runtime_context().gcs_address  # this machine may run several
+    actors = list_actors(here, filters=[("class_name", "=", "Session"), ("state", "=", "ALIVE")], detail=True)
     held = {str(actor.name): actor.required_resources for actor in actors if actor.ray_namespace == "agents"}
     for id, pid in sorted(pids.items()):
         holds = ", ".join(f"{amount:g} {what}" for what, amount in (held.get(f"Session/{id}") or {}).items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import eventray
+from examples import agents
 
 ROOT = Path(__file__).parent.parent
 REAL_FILE = ROOT.parent / "shared" / "data" / "berka_transactions.csv"
@@ -148,3 +152,11 @@ def test_agents_without_their_resource_say_how_to_start_ray(ray_cluster: Any) ->
     error = run("-m", "examples.agents", "--resource", "gadget", expect=2).stderr
     assert "this Ray has 0 of the resource 'gadget', the sessions need 3" in error
     assert """--resources='{"gadget": 3}'""" in error
+
+
+async def test_two_drivers_of_the_same_agent_sessions_repeat_nothing(tmp_path: Path) -> None:
+    app = agents.make_app("agent")
+    async with eventray.run(app, data=tmp_path, local=True) as runtime:
+        await asyncio.gather(agents.carry_on(runtime, agents.TASKS), agents.carry_on(runtime, agents.TASKS))
+        got = {id: await agents.transcript(runtime, id) for id in agents.TASKS}
+    assert got == await agents.undisturbed(app)
