@@ -147,6 +147,24 @@ async def test_a_command_beside_the_poisoned_one_of_another_client_is_not_blamed
     assert process.deaths == DEATHS_MAX
 
 
+async def test_a_command_that_had_not_started_when_its_target_died_is_not_blamed() -> None:
+    process = Process(lambda name: process.deaths < LOSSES_TOGETHER_MAX)
+    submit = Life.submit
+
+    async def die_first(life: Life, batch: Batch) -> Reply:
+        if batch.alone and process.deaths < 2 * DEATHS_MAX:
+            process.deaths += 1
+            life.died.set_result(None)  # someone else's command did it
+        return await submit(life, batch)
+
+    router = Router("client", process.connect, CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Life, "submit", die_first)
+        [outcome] = send(router, FakeJob("a", "1"))
+        assert await outcome == "1"
+    assert process.deaths == 2 * DEATHS_MAX
+
+
 async def test_a_target_that_was_out_of_reach_and_lives_accuses_nobody() -> None:
     process = Process(lambda name: False)
     router = Router("client", process.connect, CONFIG)

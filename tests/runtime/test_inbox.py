@@ -114,6 +114,7 @@ async def test_a_batch_that_must_be_alone_waits_for_what_runs_and_keeps_others_o
     others = asyncio.create_task(target.inbox.submit(batch(3, "other")))
     await asyncio.wait([alone, others], timeout=0.05)
     assert target.handled == ["slow"]
+    assert not alone.done()
     target.waiting["slow"](Kind.VALUE, "done")
     assert await alone == Reply([], True)
     assert target.handled == ["slow"]  # its client has to come for it
