@@ -132,7 +132,11 @@ class CommandIdReused(EventRayError):
 
 
 class CommandPoisoned(EventRayError):
-    """A command ended its process each time it ran and is not run any more."""
+    """A command ended its process each time it ran; nothing was stored, and it is not sent any more.
+
+    `crashes` counts those that it surely caused, running alone. The client that sent it knows, and nobody else: sent
+    again, it would run, and crash, again.
+    """
 
     advice = "repair"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from decimal import Decimal
 
+import ray
 from ray.util.state import list_actors
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +37,9 @@ def main() -> None:
         console.print(f"balance at version {then.version}: {then.balance}, now at version {now.version}: {now.balance}")
 
         actors = Table("class", "name", "state", title="ray list actors")
-        for actor in sorted(list_actors(filters=[("state", "=", "ALIVE")]), key=lambda actor: str(actor.name)):
+        here = ray.get_runtime_context().gcs_address  # this Ray, should others run on the machine
+        alive = list_actors(address=here, filters=[("state", "=", "ALIVE")])
+        for actor in sorted(alive, key=lambda actor: str(actor.name)):
             if actor.ray_namespace == bank.name:
                 actors.add_row(actor.class_name, actor.name, actor.state)
         console.print(actors)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eventray.runtime.config import Config
+from eventray.runtime.gate import Gate
 from eventray.runtime.wire import Answer, Answerer, Batch, BatchRefused, Kind, Reply
 
 Handle = Callable[[Any, Answerer], None]
 FORGET_CLIENT_S = 900.0
+RESERVED_S = 5.0  # how long a client that wants to be alone may take to come back for its answers
 
 
 class Inbox:
@@ -30,6 +32,7 @@ class Inbox:
         self._handle = handle
         self._config = config
         self._clients: dict[str, _Client] = {}
+        self._gate = Gate()
 
     def hello(self, client: str) -> int:
         """Greet a client; the epoch that its batches must name."""
@@ -49,9 +52,11 @@ class Inbox:
             raise BatchRefused(f"meant for epoch {batch.epoch}, this is {self.epoch}")
         client = self._clients.setdefault(batch.client, _Client())
         client.accept(batch)
-        pending = _PendingBatch(len(batch.items))
-        for index, item in enumerate(batch.items):
-            self._handle(item, _Slot(pending, index))
+        if batch.alone:
+            return await self._reserve(client, batch)
+        await self._gate.enter()
+        pending = _PendingBatch(batch.items, self._gate.leave)
+        pending.start(self._handle)
         answers = await pending.take(self._config.reply_first_s, self._config.reply_grace_s)
         return self._reply(client, batch.number, pending, answers)
 
@@ -66,8 +71,23 @@ class Inbox:
         if client is None or pending is None:
             raise BatchRefused(f"batch {number} is not open here")
         client.heard_at = time.monotonic()
+        if pending.reserved is not None:
+            pending.reserved.cancel()
+            pending.reserved = None
+            pending.start(self._handle)
         answers = await pending.take(self._config.poll_s, self._config.reply_grace_s)
         return self._reply(client, number, pending, answers)
+
+    async def _reserve(self, client: _Client, batch: Batch) -> Reply:
+        """Wait until nothing runs and keep it so, but start nothing: the client must know first that it is alone."""
+        await self._gate.enter_alone()
+        pending = client.open[batch.number] = _PendingBatch(batch.items, self._gate.leave_alone)
+        pending.reserved = asyncio.get_running_loop().call_later(RESERVED_S, self._lapse, client, batch.number)
+        return Reply([], True)
+
+    def _lapse(self, client: _Client, number: int) -> None:
+        client.open.pop(number, None)
+        self._gate.leave_alone()
 
     def _reply(self, client: _Client, number: int, pending: _PendingBatch, answers: list[Answer]) -> Reply:
         if pending.open:
@@ -104,15 +124,29 @@ class _Client:
 class _PendingBatch:
     """The answers of one batch, gathered until they are taken."""
 
-    __slots__ = ("_answers", "_waiter", "open")
+    __slots__ = ("_answers", "_end", "_items", "_waiter", "open", "reserved")
 
-    def __init__(self, items: int) -> None:
-        self.open = items  # not yet taken
+    def __init__(self, items: Sequence[Any], end: Callable[[], None]) -> None:
+        self.open = len(items)  # not yet taken
+        self.reserved: asyncio.TimerHandle | None = None  # it waits for its client: its place is lost when this rings
+        self._items = items
+        self._end = end  # called when all is answered
         self._answers: list[Answer] = []
         self._waiter: asyncio.Future[None] | None = None
 
+    def start(self, handle: Handle) -> None:
+        items, self._items = self._items, ()
+        for index, item in enumerate(items):
+            slot = _Slot(self, index)
+            try:
+                handle(item, slot)
+            except Exception as error:  # a fault of ours: it must not leave the others waiting
+                slot(Kind.ERROR, error)
+
     def add(self, answer: Answer) -> None:
         self._answers.append(answer)
+        if len(self._answers) == self.open:
+            self._end()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

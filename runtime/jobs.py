@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 
-from eventray.domain.errors import CommandTimeout, EncodingError, ShardUnavailable, StaleView
+from eventray.domain.errors import CommandPoisoned, CommandTimeout, EncodingError, ShardUnavailable, StaleView
 from eventray.domain.messages import Event, Receipt
 from eventray.runtime.model import AggregateModel, QueryModel
 from eventray.runtime.response import Response
@@ -91,6 +91,10 @@ class CommandJob:
         """End with an error."""
         self.response.set_exception(error)
 
+    def poison(self, crashes: int) -> CommandPoisoned:
+        """Its error for having ended its process so often."""
+        return CommandPoisoned(f"{self._item.aggregate}/{self._item.id}", self._item.command_id, crashes)
+
     def _receipt(self, data: Any) -> Receipt:
         decode = self._model.events.decode
         events: tuple[Event, ...] = tuple([decode(*encoded) for encoded in data.events])
@@ -111,6 +115,8 @@ class QueryJob:
     """One query for one view."""
 
     __slots__ = ("_item", "_query", "_view", "deadline", "lane", "response", "sent", "size")
+
+    poison = None  # a view may as well die of an event that it applies, whatever is asked
 
     def __init__(self, view: str, query: QueryModel, item: QueryItem) -> None:
         self._view = view

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol
 
 from eventray.domain.errors import EventRayError, Overloaded
+from eventray.runtime.blame import CRASHES_MAX, Blame
 from eventray.runtime.config import Config
 from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 
@@ -40,6 +41,11 @@ class Job(Protocol):
     deadline: float
     sent: bool  # whether any call with it has left
     size: int  # bytes
+
+    @property
+    def poison(self) -> Callable[[int], BaseException] | None:
+        """Its error for having ended its target so often; None: it is never blamed for that."""
+        ...
 
     def item(self) -> Any:
         """What travels."""
@@ -100,6 +106,7 @@ class Link:
         self._flights: dict[int, _Flight] = {}
         self._unanswered = 0  # flights that wait for their first reply
         self._voids: list[int] = []
+        self._blame = Blame()
         self._channel: Channel | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._trouble = ""
@@ -133,11 +140,11 @@ class Link:
     def expire(self, now: float) -> float:
         """End the jobs whose time is over; the earliest deadline of the others."""
         nearest = float("inf")
-        for key, lane in list(self._lanes.items()):
+        for lane in list(self._lanes.values()):
             for job in [job for job in lane.jobs if job.deadline <= now]:
                 lane.jobs.remove(job)
                 job.expire(self._trouble)
-                self._settle(key, lane)
+                self._settle(job)
             nearest = min([nearest, *(job.deadline for job in lane.jobs)])
         for flight in self._flights.values():
             for index, job in list(flight.jobs.items()):
@@ -173,10 +180,33 @@ class Link:
             if self._ready and self._connecting is None:
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
             return
+        if self._blame.cases and self._find_culprit(self._channel):
+            return
         while self._ready and self._unanswered < self._config.link_batches_max:
             jobs = self._take()
             if jobs:
                 self._start(jobs, self._channel)
+
+    def _find_culprit(self, channel: Channel) -> bool:
+        """After a loss: send what must go alone, one at a time; gives whether all else has to wait for that."""
+        for job in self._blame.judge(channel.epoch):
+            assert job.poison is not None
+            self._lanes[_key(job)].jobs.remove(job)
+            job.fail(job.poison(CRASHES_MAX))
+            self._settle(job)
+        if any(flight.alone for flight in self._flights.values()):
+            return True
+        suspect = self._blame.suspect(self._is_next)
+        if suspect is not None and not self._flights:
+            lane = self._lanes[_key(suspect)]
+            lane.jobs.popleft()
+            lane.busy = True
+            self._start([suspect], channel, alone=True)
+        return suspect is not None
+
+    def _is_next(self, job: Job) -> bool:
+        lane = self._lanes[_key(job)]
+        return not lane.busy and lane.jobs[0] is job
 
     def _take(self) -> list[Job]:
         jobs: list[Job] = []
@@ -192,13 +222,12 @@ class Link:
                 jobs.append(job)
         return jobs
 
-    def _start(self, jobs: list[Job], channel: Channel) -> None:
-        flight = _Flight(self._router.next_number(), jobs)
+    def _start(self, jobs: list[Job], channel: Channel, *, alone: bool = False) -> None:
+        flight = _Flight(self._router.next_number(), jobs, alone)
         floor = min(self._flights, default=flight.number)
         self._voids = [number for number in self._voids if number >= floor]
-        batch = Batch(
-            self._router.client, channel.epoch, flight.number, floor, tuple(self._voids), [job.item() for job in jobs]
-        )
+        items = [job.item() for job in jobs]
+        batch = Batch(self._router.client, channel.epoch, flight.number, floor, tuple(self._voids), items, alone)
         for job in jobs:
             job.sent = True
         self._flights[flight.number] = flight
@@ -221,6 +250,9 @@ class Link:
             if flight.jobs:
                 raise BatchRefused("the target left items without an answer")
         except (TargetLost, BatchRefused) as error:
+            ran_alone = flight.alone and not waiting and isinstance(error, TargetLost)
+            for job in flight.unexpired():
+                self._blame.lost(job, channel.epoch, alone=ran_alone)
             self._lost(flight, channel, str(error) or type(error).__name__)
         except Exception as error:  # not foreseen: nobody may be left waiting
             self._abandon(flight, error)
@@ -239,14 +271,14 @@ class Link:
             if job is None:
                 continue
             if index in flight.expired:
-                self._landed(job)
+                self._settle(job)
             elif kind is Kind.AGAIN:
                 flight.again[index] = job
                 again = payload
             else:
                 self._trouble = ""
                 job.complete(kind, payload)
-                self._landed(job)
+                self._settle(job)
         self._release(flight, flight.lanes - {_key(job) for job in flight.jobs.values()})
         if again:
             self._reconnect(again)
@@ -256,7 +288,7 @@ class Link:
         self._voids.append(flight.number)
         for index, job in flight.jobs.items():
             if index in flight.expired:
-                self._landed(job)
+                self._settle(job)
             else:
                 flight.again[index] = job
         flight.jobs.clear()
@@ -268,17 +300,18 @@ class Link:
         for index, job in flight.jobs.items():
             if index not in flight.expired:
                 job.fail(error)
-            self._landed(job)
+            self._settle(job)
         flight.jobs.clear()
         self._release(flight, set(flight.lanes))
 
-    def _landed(self, job: Job) -> None:
+    def _settle(self, job: Job) -> None:
+        """A job has ended."""
         key = _key(job)
-        self._settle(key, self._lanes[key])
-
-    def _settle(self, key: Hashable, lane: _Lane) -> None:
+        lane = self._lanes[key]
         lane.open -= 1
         self._router.landed()
+        if self._blame.cases:
+            self._blame.forget(job)
         if lane.open == 0 and not lane.busy:
             self._lanes.pop(key, None)
 
@@ -324,23 +357,29 @@ class Link:
 
     def _refuse(self, error: BaseException) -> None:
         """The target will not be had: what waits for it ends with the reason."""
-        for key, lane in list(self._lanes.items()):
+        for lane in list(self._lanes.values()):
             while lane.jobs:
-                lane.jobs.popleft().fail(error)
-                self._settle(key, lane)
+                job = lane.jobs.popleft()
+                job.fail(error)
+                self._settle(job)
 
 
 class _Flight:
     """One call on its way."""
 
-    __slots__ = ("again", "expired", "jobs", "lanes", "number")
+    __slots__ = ("again", "alone", "expired", "jobs", "lanes", "number")
 
-    def __init__(self, number: int, jobs: list[Job]) -> None:
+    def __init__(self, number: int, jobs: list[Job], alone: bool) -> None:
         self.number = number
+        self.alone = alone
         self.jobs = dict(enumerate(jobs))
         self.lanes = {_key(job) for job in jobs}
         self.expired: set[int] = set()  # their callers have been told that the time is over
         self.again: dict[int, Job] = {}  # to be sent again, once their lane has nothing more on its way
+
+    def unexpired(self) -> list[Job]:
+        """What is still wanted and has no answer."""
+        return [job for index, job in self.jobs.items() if index not in self.expired]
 
 
 def _key(job: Job) -> Hashable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_NAMED_OPTIONS = {"CPU": "num_cpus", "GPU": "num_gpus"}  # what Ray wants under its own name, not among the resources
+
 
 def _check(name: str, value: float | None, *, above_zero: bool) -> None:
     if value is None:
@@ -36,6 +38,12 @@ class Dedicated:
     def __post_init__(self) -> None:
         _check("num_cpus", self.num_cpus, above_zero=False)
         _check("num_gpus", self.num_gpus, above_zero=False)
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(f"num_gpus={self.num_gpus!r}: Ray gives a part of one GPU, or whole ones")
+        for name, amount in (self.resources or {}).items():
+            if name in _NAMED_OPTIONS:
+                raise ValueError(f"resources={{{name!r}: ...}}: use {_NAMED_OPTIONS[name]}=")
+            _check(f"resources[{name!r}]", amount, above_zero=False)
         _check("idle_timeout", self.idle_timeout, above_zero=True)
         _check("max_active", self.max_active, above_zero=True)
 

@@ -31,6 +31,7 @@ def ensure_ray() -> bool:
     """
     ray = import_ray()
     if ray.is_initialized():
+        _make_token_private()
         return False
     _check_address(os.environ.get("RAY_ADDRESS", ""))
     ray_log = logging.getLogger("ray._private.worker")

@@ -54,6 +54,7 @@ class Batch(NamedTuple):
     floor: int  # every number below it is settled
     voids: Sequence[int]  # numbers above the floor that the client has given up
     items: Sequence[CommandItem] | Sequence[QueryItem]
+    alone: bool = False  # it may end its process: nothing else runs meanwhile, and it starts at the first `collect`
 
 
 class ReceiptData(NamedTuple):

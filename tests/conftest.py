@@ -35,7 +35,9 @@ def ray_cluster() -> Iterator[Any]:
     (Path(scratch) / "ray").mkdir()
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=True, log_to_driver=False, _temp_dir=f"{scratch}/ray")
+    ray.init(
+        num_cpus=2, resources={"agent": 3}, include_dashboard=True, log_to_driver=False, _temp_dir=f"{scratch}/ray"
+    )
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     yield ray
     ray.shutdown()

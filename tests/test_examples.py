@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import eventray
+from examples import agents
 
 ROOT = Path(__file__).parent.parent
 REAL_FILE = ROOT.parent / "shared" / "data" / "berka_transactions.csv"
@@ -126,3 +131,32 @@ def test_the_care_for_a_store_finds_ten_damages_and_brings_everything_back(tmp_p
     out = run("-m", "examples.store_care", "--events", "8000", "--folder", str(tmp_path)).stdout
     assert "10 of 10 damages found; every stream says what was written" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_agent_session_goes_on_where_it_was_and_its_past_is_forked(ray_cluster: Any) -> None:
+    out = run("-m", "examples.agents").stdout
+    for id in ("ann", "bob", "eve"):
+        assert re.search(rf"Session/{id} +│ +\d+ +│ 1 agent ", out)  # what Ray says that its actor holds
+    assert "SIGKILL" in out
+    killed = re.search(r"ann was killed in process (\d+) and went on in process (\d+)", out)
+    assert killed is not None
+    assert killed[1] != killed[2]
+    assert "as in an undisturbed run, event by event: ann, bob, eve (3 of 3)" in out
+    assert re.search(r"!= +│ tool: 0.9 +│ tool: 0.1 ", out)
+    assert re.search(r"!= +│ model: It comes to 3.75 kg. +│ model: It comes to 3.35 kg. ", out)
+    assert re.search(r"active: [a-z, ]*ann~what-if[a-z, ]*; of 3 slots, ann~what-if took an idle one", out)
+    assert re.search(r"ann~what-if +│ 2 +│ 3 ", out)
+
+
+def test_agents_without_their_resource_say_how_to_start_ray(ray_cluster: Any) -> None:
+    error = run("-m", "examples.agents", "--resource", "gadget", expect=2).stderr
+    assert "this Ray has 0 of the resource 'gadget', the sessions need 3" in error
+    assert """--resources='{"gadget": 3}'""" in error
+
+
+async def test_two_drivers_of_the_same_agent_sessions_repeat_nothing(tmp_path: Path) -> None:
+    app = agents.make_app("agent")
+    async with eventray.run(app, data=tmp_path, local=True) as runtime:
+        await asyncio.gather(agents.carry_on(runtime, agents.TASKS), agents.carry_on(runtime, agents.TASKS))
+        got = {id: await agents.transcript(runtime, id) for id in agents.TASKS}
+    assert got == await agents.undisturbed(app)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import eventray
-from eventray import Receipt, Runtime
+from eventray import CommandPoisoned, Receipt, Runtime
+from eventray.runtime.blame import CRASHES_MAX, LOSSES_TOGETHER_MAX
 from tests.bank_app import Account, Balances, make_app
 from tests.waiting import wait_until
 
@@ -79,6 +80,19 @@ def test_commands_keep_their_order_across_a_crash(runtime: Runtime) -> None:
     assert amounts == list(range(1, 2_001))
 
 
-def test_a_command_that_kills_its_process_once_is_run_again(runtime: Runtime, tmp_path: Path) -> None:
-    receipt = runtime.get(Account, "alice").die.remote(str(tmp_path / "marker")).result()
-    assert receipt.version == 1
+def test_a_command_that_kills_its_process_is_run_again_and_refused_if_it_always_does(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    assert runtime.get(Account, "alice").die.remote(str(tmp_path / "once")).result().version == 1
+    marker = tmp_path / "always"
+    poisoned = Account.die.options(command_id="poison").to("alice", str(marker), times=1_000)
+    innocent = [Account.deposit.to(f"a{n % INSTANCES}", Decimal(1)) for n in range(50)]
+    after = [Account.deposit.to("alice", Decimal(n)) for n in (1, 2)]
+    outcomes = list(runtime.send_all([*innocent[:25], poisoned, *innocent[25:], *after]))
+    refused = outcomes.pop(25)
+    assert isinstance(refused, CommandPoisoned)
+    assert (refused.stream, refused.command_id, refused.crashes) == ("Account/alice", "poison", CRASHES_MAX)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Receipt)] == []
+    assert len(marker.read_text()) == LOSSES_TOGETHER_MAX + CRASHES_MAX
+    amounts = [int(event.amount) for event, _ in runtime.history(Account, "alice")]  # type: ignore[attr-defined]
+    assert amounts == [1, 1, 2]

@@ -257,7 +257,18 @@ def test_a_placement_is_of_an_aggregate_of_the_app() -> None:
         App("a", aggregates=[Account], placement={Account: "packed"})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("bad", [{"num_cpus": -1}, {"idle_timeout": 0}, {"max_active": 0}, {"num_gpus": "1"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"num_cpus": -1},
+        {"idle_timeout": 0},
+        {"max_active": 0},
+        {"num_gpus": "1"},
+        {"num_gpus": 1.5},
+        {"resources": {"licence": -1}},
+        {"resources": {"GPU": 1}},
+    ],
+)
 def test_a_placement_with_an_option_that_cannot_be_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Dedicated(**bad)

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from eventray.runtime import inbox
 from eventray.runtime.config import Config
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.wire import Answerer, Batch, BatchRefused, CommandItem, Kind
+from eventray.runtime.wire import Answerer, Batch, BatchRefused, CommandItem, Kind, Reply
 
 CONFIG = Config(reply_first_s=0.01, reply_grace_s=0.01)
 
@@ -104,3 +105,50 @@ async def test_a_batch_for_another_incarnation_is_refused() -> None:
 async def test_answers_of_an_unknown_batch_are_refused() -> None:
     with pytest.raises(BatchRefused):
         await Target().inbox.collect("client", 5)
+
+
+async def test_a_batch_that_must_be_alone_waits_for_what_runs_and_keeps_others_out() -> None:
+    target = Target()
+    await target.inbox.submit(batch(1, "slow"))
+    alone = asyncio.create_task(target.inbox.submit(batch(2, "slow alone")._replace(alone=True)))
+    others = asyncio.create_task(target.inbox.submit(batch(3, "other")))
+    await asyncio.wait([alone, others], timeout=0.05)
+    assert target.handled == ["slow"]
+    assert not alone.done()
+    target.waiting["slow"](Kind.VALUE, "done")
+    assert await alone == Reply([], True)
+    assert target.handled == ["slow"]  # its client has to come for it
+    collected = asyncio.create_task(target.inbox.collect("client", 2))
+    await asyncio.wait([collected, others], timeout=0.05)
+    assert target.handled == ["slow", "slow alone"]
+    target.waiting["slow alone"](Kind.VALUE, "done")
+    assert [answer.payload for answer in (await collected).answers] == ["done"]
+    assert [answer.payload for answer in (await others).answers] == ["other"]
+
+
+async def test_a_client_that_does_not_come_for_its_turn_alone_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "RESERVED_S", 0.01)
+    target = Target()
+    assert await target.inbox.submit(batch(1, "lonely")._replace(alone=True)) == Reply([], True)
+    assert (await target.inbox.submit(batch(2, "other"))).answers[0].payload == "other"
+    with pytest.raises(BatchRefused, match="not open"):
+        await target.inbox.collect("client", 1)
+    assert target.handled == ["other"]
+
+
+async def test_an_item_whose_handler_fails_keeps_nobody_else_waiting() -> None:
+    target = Target()
+
+    def handle(item: CommandItem, answer: Answerer) -> None:
+        if item.id == "bad":
+            raise ZeroDivisionError("a fault of ours")
+        target.handle(item, answer)
+
+    box = Inbox(7, handle, CONFIG)
+    reply = await box.submit(batch(1, "a", "bad", "b"))
+    assert [(answer.item, answer.kind) for answer in reply.answers] == [
+        (0, Kind.VALUE),
+        (1, Kind.ERROR),
+        (2, Kind.VALUE),
+    ]
+    assert await box.submit(batch(2, "alone")._replace(alone=True)) == Reply([], True)

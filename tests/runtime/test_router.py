@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eventray.domain.errors import CommandTimeout, Overloaded, ShardUnavailable
+from eventray.domain.errors import CommandPoisoned, CommandTimeout, Overloaded, ShardUnavailable
 from eventray.runtime.config import Config
 from eventray.runtime.link import TargetLost
 from eventray.runtime.router import Router
@@ -41,6 +41,9 @@ class FakeJob:
 
     def fail(self, error: BaseException) -> None:
         self.done.set_exception(error)
+
+    def poison(self, crashes: int) -> BaseException:
+        return CommandPoisoned(str(self.lane), self.name, crashes)
 
 
 class Target:
