@@ -21,6 +21,7 @@ EventRayError
     ActivationSuperseded        an activation that another one has replaced (internal)
     StoreLocked, StoreMismatch, StoreFull, StoreCorrupted, StoreUnavailable
     RayUnavailable              Ray is absent, unreachable or refuses us
+    RayUnprotected              a Ray that obeys everyone who reaches it
     AppEnded                    the app, or this runtime of it, was shut down
 """
 
@@ -376,6 +377,19 @@ class RayUnavailable(EventRayError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"Ray is unavailable: {reason}. Start or install Ray, or run with local=True.")
         self.reason = reason
+
+
+class RayUnprotected(EventRayError):
+    """A Ray that asks for no token listens on an `address` that others may reach: they could run code there."""
+
+    advice = "repair"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the Ray at {address} asks for no token: whoever reaches it runs code there. Start it with "
+            "RAY_AUTH_MODE=token; on a network that is all yours, `eventray serve --insecure` serves all the same."
+        )
+        self.address = address
 
 
 class AppEnded(EventRayError):

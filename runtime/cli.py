@@ -7,17 +7,18 @@ import sys
 import typer
 
 from eventray.domain.errors import EventRayError
-from eventray.runtime import cli_store
+from eventray.runtime import cli_app, cli_store
 
 FAILED = 2  # could not be done, or was asked for wrongly; 1 is the answer "no" of a command that checks
 
 app = typer.Typer(
     name="eventray",
-    help="Look after the stores of eventray apps.",
+    help="Run eventray apps, look at them, and look after their stores.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli_app.add_to(app)
 cli_store.add_to(app)
 
 

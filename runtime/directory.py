@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, Shard, ViewShell, named
 from eventray.runtime.link import TargetLost
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import ANSWER_S, answered, ask_status, call, call_patiently, find_actor, kill
+from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
@@ -251,9 +252,9 @@ class Directory:
             return
         self._ending = True
         if self._started is not None:
-            await _close_all([*self._placer.actors.values()])
-            await _close_all([*self._views.values()])
-            await _close_all([*self._shards.values()])
+            deadline = time.monotonic() + self._plan.config.drain_s
+            for actors in (self._placer.actors, self._views, self._shards):
+                await _close_all([*actors.values()], (deadline - time.monotonic()) / 2)  # the later ones need some, too
             self._kill_all()
             await self._checkpoints.close()
         self._ended.set()
@@ -292,11 +293,11 @@ async def _wake_all(actors: Iterable[Any]) -> None:
     await asyncio.gather(*(call_patiently(actor.wake, patience_s=float("inf")) for actor in actors))
 
 
-async def _close_all(actors: list[Any]) -> None:
-    """Close actors side by side; one that cannot be reached has nothing more to say."""
+async def _close_all(actors: list[Any], timeout_s: float) -> None:
+    """Close actors side by side; one that cannot be reached, or in time, has nothing more to say."""
 
     async def close(actor: Any) -> None:
         with contextlib.suppress(TargetLost, EventRayError, TimeoutError):
-            await asyncio.wait_for(call(actor.close), ANSWER_S)
+            await asyncio.wait_for(call(actor.close), timeout_s)
 
     await asyncio.gather(*(close(actor) for actor in actors))

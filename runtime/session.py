@@ -153,6 +153,9 @@ class Runtime:
             self._router.close(ended)
 
     def _close(self) -> None:
+        if self._ended is None:  # it did not start: there is nothing to leave
+            self._ended = Response()
+            self._ended.set_result(None)
         self._engine.close()
         close = getattr(self._transport, "close", None)
         if close is not None:

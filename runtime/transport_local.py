@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Hashable, Mapping
@@ -120,8 +122,10 @@ class LocalTransport:
         if self._leaving or self._store is None:
             return
         self._leaving = True
-        for host in self._hosts.values():
-            await host.drain()
+        with contextlib.suppress(TimeoutError):  # a command that does not end is not waited for
+            async with asyncio.timeout(self._config.drain_s):
+                for host in self._hosts.values():
+                    await host.drain()
         for runner in self._runners.values():
             await runner.close()
         await self._store.close()

@@ -61,8 +61,16 @@ class RayTransport:
 
     @property
     def app(self) -> App:
-        """The app that runs there."""
-        assert self._app is not None, "not started"
+        """The app that runs there; its classes are loaded when they are first needed: to look at it needs none.
+
+        Raises:
+            EventRayError: a class of it cannot be imported in this process.
+        """
+        if self._app is None:
+            try:
+                self._app = self.started.plan.load_app()
+            except (ImportError, AttributeError) as error:
+                raise EventRayError(f"the classes of app {self._name!r} cannot be imported here: {error}") from error
         return self._app
 
     @property
@@ -95,8 +103,6 @@ class RayTransport:
             if self._mine is not None:
                 kill(self._directory)
             raise
-        if self._app is None:
-            self._app = self.started.plan.load_app()
         self._shards = {
             index: RemoteShard(actor, index, self._config.command_timeout_s)
             for index, actor in self.started.shards.items()
@@ -201,10 +207,10 @@ class RayTransport:
         if self._ended or self._directory is None:
             return
         self._ended = True
-
-        with contextlib.suppress(TargetLost):
-            await call_patiently(self._directory.shutdown)
-        kill(self._directory)
+        if find_actor(DIRECTORY, self._name) is not None:  # else someone else has ended it
+            with contextlib.suppress(TargetLost):
+                await call_patiently(self._directory.shutdown)
+            kill(self._directory)
         if self._lease is not None:
             self._lease.cancel()
 

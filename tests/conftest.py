@@ -18,6 +18,7 @@ import eventray
 from eventray import App, Runtime
 from tests.bank_app import make_app
 from tests.store import sample
+from tests.terminal import Terminal
 
 RAY_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
@@ -91,6 +92,12 @@ def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
 def own_runtime(start: Start) -> Runtime:
     """The test's own app, serving."""
     return start()
+
+
+@pytest.fixture
+def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """The command line, run in this process."""
+    return Terminal(capsys, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ NAMES = [
     *("Receipt", "Response", "Runtime", "command", "connect", "query", "run", "upcast"),
     *("AppEnded", "CommandFailed", "CommandIdReused", "CommandPoisoned", "CommandTimeout", "ConcurrencyConflict"),
     *("EncodingError", "EventRayError", "EventTooLarge", "ImpureCommand", "InvalidId", "Overloaded"),
-    *("ProjectionStopped", "RayUnavailable", "Rejected", "ShardFenced", "ShardUnavailable", "StaleView"),
+    *("ProjectionStopped", "RayUnavailable", "RayUnprotected", "Rejected", "ShardFenced", "ShardUnavailable"),
     *("StoreCorrupted", "StoreFull", "StoreLocked", "StoreMismatch", "StoreUnavailable", "UnknownEvent"),
-    "UnknownName",
+    *("StaleView", "UnknownName"),
 ]
 
 

@@ -36,6 +36,15 @@ def test_shutdown_answers_what_was_sent_and_refuses_what_comes_later(start: Star
         runtime.get(Account, "a0").deposit.remote(Decimal(1)).result()
 
 
+def test_shutdown_waits_no_longer_than_drain_s_for_a_command_that_does_not_end(start: Start, tmp_path: Path) -> None:
+    runtime = start(drain_s=0.5)
+    response = runtime.get(Account, "alice").wait_for_file.remote(str(tmp_path / "ended"))
+    runtime.shutdown().result(timeout=9.0)
+    with pytest.raises(AppEnded):
+        response.result()
+    (tmp_path / "ended").touch()
+
+
 def test_calls_made_before_it_serves_wait_for_it(app: App, tmp_path: Path, placement: str) -> None:
     runtime = eventray.run(app, data=tmp_path, local=placement == "local")
     response = runtime.get(Account, "alice").deposit.remote(Decimal(1))

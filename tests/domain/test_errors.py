@@ -45,6 +45,7 @@ FACTS: dict[str, Any] = {
     "epoch": 1,
     "current": 2,
     "token": 5,
+    "address": "10.0.0.1:6379",
     "path": "data/shard-0000.db",
     "holder": "pid 7",
     "what": "app name",

@@ -44,6 +44,13 @@ def attempt(call: str, environment: dict[str, str], *, before: str = "") -> str:
     return done.stdout
 
 
+CHECK = """
+from eventray.runtime.ray_setup import check_protected, joined_ray
+with joined_ray():
+    check_protected()
+"""
+
+
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """An environment with a home and a Ray directory of its own, and Ray's own choice of authentication."""
@@ -94,6 +101,7 @@ def test_a_ray_that_we_start_asks_for_a_token_and_keeps_it_private(guarded: dict
     good = guarded | {"RAY_AUTH_MODE": "token"}  # the token is in its home
     with_token = attempt("run(make_app('a', 'packed'), data='" + str(Path(guarded["HOME"]) / "data") + "')", good)
     assert with_token.strip().endswith("connected")
+    subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, env=good, check=True)  # `eventray serve` takes it
 
 
 def test_the_token_of_a_ray_that_the_program_has_started_becomes_private(environment: dict[str, str]) -> None:

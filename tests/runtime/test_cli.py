@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from eventray.runtime import cli
+from eventray import App
+from eventray.runtime import cli_app
 from tests.store import sample
 from tests.store.sample import copy_of, opened
-
-
-class Terminal:
-    """Runs the command line in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys, self._monkeypatch = capsys, monkeypatch
-
-    def run(self, *words: object, expect: int = 0) -> str:
-        """What it prints; on standard error when it is expected to fail."""
-        self._monkeypatch.setattr(sys, "argv", ["eventray", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = self._capsys.readouterr()
-        assert (ended.value.code or 0) == expect, said
-        return said.err if expect == cli.FAILED else said.out
-
-    def json(self, *words: object, expect: int = 0) -> Any:
-        return json.loads(self.run(*words, "--json", expect=expect))
-
-
-@pytest.fixture
-def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    return Terminal(capsys, monkeypatch)
+from tests.terminal import Terminal
 
 
 @pytest.fixture
@@ -89,6 +65,12 @@ def test_a_damaged_store_is_exit_code_1_and_names_the_first_bad_record(terminal:
         (["reshard", "nowhere"], "--shards"),
         (["reshard", "nowhere", "--shards", "0"], "--shards"),
         (["unheard"], "unheard"),
+        (["serve", "nowhere:app", "--data", "data"], "module 'nowhere' cannot be imported from"),
+        (["serve", "json", "--data", "data"], "give a module and the App in it"),
+        (["serve", "json:bank", "--data", "data"], "there is no app 'json:bank'"),
+        (["serve", "json:dumps", "--data", "data"], "is a function, not an eventray.App"),
+        (["serve", "json:dumps"], "--data"),
+        (["status"], "APP"),
     ],
 )
 def test_what_cannot_be_done_is_exit_code_2_and_says_why(
@@ -103,8 +85,17 @@ def test_the_number_of_shards_that_it_has_is_exit_code_2(terminal: Terminal, dat
     assert "has 2 shards already" in terminal.run("reshard", data, "--shards", 2, expect=2)
 
 
+def test_an_app_is_found_in_a_module_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop_of_a_test.py").write_text("import eventray\nshop = eventray.App('shop')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = cli_app.find_app("shop_of_a_test:shop")
+    assert (type(found), found.name) == (App, "shop")
+    monkeypatch.delitem(sys.modules, "shop_of_a_test")
+
+
 def test_the_command_is_installed() -> None:
     command = Path(sys.executable).parent / "eventray"
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
-    for name in ("info", "verify", "backup", "restore", "reshard"):
+    for name in ("serve", "status", "info", "verify", "backup", "restore", "reshard"):
         assert name in done.stdout

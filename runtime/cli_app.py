@@ -1,0 +1,165 @@
+"""`eventray serve|status`: an app on Ray, started or looked at from a terminal, a script or a Ray job."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eventray.domain.errors import UnknownName
+from eventray.runtime import client
+from eventray.runtime.app import App
+from eventray.runtime.ray_setup import check_protected, joined_ray
+from eventray.runtime.status import Status
+
+NODE_SHOWN_CHARS = 12
+LOOK_S = 2.0  # how often `serve` looks whether its app was ended by someone else
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to a command line."""
+    for command in (serve, status):
+        app.command(command.__name__)(command)
+
+
+def serve(
+    target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the App is, e.g. examples.bank:bank.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The data directory; made when it is not there.")],
+    shards: Annotated[int | None, typer.Option(min=1, max=4096, help="Files and writers of a new store.")] = None,
+    detached: Annotated[
+        bool, typer.Option("--detached", help="Come back when it serves; it runs on until someone shuts it down.")
+    ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve also where whoever reaches Ray's network may run code.")
+    ] = False,
+) -> None:
+    """Run an app on Ray until SIGTERM or Ctrl-C; then what was sent is answered and its files are closed."""
+    app = find_app(target)
+    if detached:
+        _join_only()
+    with joined_ray():
+        if not insecure:
+            check_protected()
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):  # instead of Ray's own; one that comes early ends it, too
+            signal.signal(number, lambda *_: stop.set())
+        with client.run(app, data=data, shards=shards, detached=detached) as runtime:
+            known = runtime.status().result()
+            print(f"app {app.name!r} serves: {len(known.shards)} shards in {known.data}", flush=True)
+            while not (detached or stop.wait(LOOK_S)):
+                if _is_gone(app.name):
+                    print(f"app {app.name!r} was ended by someone else", flush=True)
+                    break
+
+
+def status(
+    app: Annotated[str, typer.Argument(metavar="APP", help="The name of an app that runs.")],
+    address: Annotated[str | None, typer.Option(help="The Ray cluster; RAY_ADDRESS, or this machine's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Show how the shards, activations and views of a running app stand."""
+    if address:
+        os.environ["RAY_ADDRESS"] = address
+    _join_only()
+    with client.connect(app) as runtime:
+        found = runtime.status().result()
+    if as_json:
+        print(json.dumps(_plain(found)))
+        return
+    print(f"app {found.app!r}, data in {found.data}")
+    for table in _tables(found):
+        Console().print(table)
+
+
+def find_app(target: str) -> App:
+    """The App that `module:attribute` names; modules of the working directory are found.
+
+    Raises:
+        ValueError: it is no such name, the module cannot be imported, or what is there is no App.
+        UnknownName: the module has nothing of that name.
+    """
+    name, _, attribute = target.partition(":")
+    if not name or not attribute:
+        raise ValueError(f"{target!r}: give a module and the App in it, like examples.bank:bank")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{target!r}: module {name!r} cannot be imported from {here}: {error}") from error
+    if not hasattr(module, attribute):
+        apps = tuple(known for known, value in vars(module).items() if isinstance(value, App))
+        raise UnknownName("app", target, apps)
+    found = getattr(module, attribute)
+    if not isinstance(found, App):
+        raise ValueError(f"{target!r} is a {type(found).__name__}, not an eventray.App")
+    return found
+
+
+def _join_only() -> None:
+    """Start no Ray: it would end with this process."""
+    os.environ["RAY_ADDRESS"] = os.environ.get("RAY_ADDRESS") or "auto"
+
+
+def _is_gone(app_name: str) -> bool:
+    from eventray.runtime.directory import DIRECTORY  # here, since it imports Ray
+    from eventray.runtime.remote import find_actor
+
+    return find_actor(DIRECTORY, app_name) is None
+
+
+def _plain(found: Status) -> dict[str, Any]:
+    plain = dataclasses.asdict(found)
+    for view, shown in zip(found.views, plain["views"], strict=True):
+        shown["lag"] = found.lag(view)
+    return plain
+
+
+def _tables(found: Status) -> list[Table]:
+    shards = Table("shard", "state", "head", "epoch", "active", "pending", "pid", "node", title="shards")
+    for shard in found.shards:
+        state = _state(shard.state, shard.reason)
+        _add(
+            shards,
+            shard.index,
+            state,
+            shard.head,
+            shard.epoch,
+            shard.active,
+            shard.pending,
+            shard.pid,
+            _node(shard.node),
+        )
+    activations = Table("stream", "pending", "idle", "pid", "node", title="activations")
+    for one in found.activations:
+        _add(activations, one.stream, one.pending, f"{one.idle_s:.1f} s", one.pid, _node(one.node))
+    views = Table("view", "state", "lag", "positions", "applied", "pid", "node", title="views")
+    for view in found.views:
+        positions = ", ".join(f"{shard}: {at}" for shard, at in sorted(view.positions.items()))
+        state = _state(view.state, view.reason)
+        _add(views, view.name, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
+    return [table for table in (shards, activations, views) if table.row_count]
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(escape(str(cell)) for cell in cells))
+
+
+def _state(state: str, reason: str) -> str:
+    return f"{state}: {reason.splitlines()[0]}" if reason else state  # --json has the traceback as well
+
+
+def _node(node: str) -> str:
+    return node[:NODE_SHOWN_CHARS]
