@@ -216,11 +216,6 @@ def _meta(place: object, position: int, versions: dict[str, int]) -> Meta:
     return Meta(**{"aggregate": "Test", "id": "test", "version": versions[known.stream], "position": position, **place})
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
-    names = sorted({*before, *after})
-    return tuple(n for n in names if n not in before or n not in after or before[n] != after[n])
-
-
 def _call_shown(owner: type[Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     given = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
     return f"{owner.__name__}.{name}({', '.join(given)})"

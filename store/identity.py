@@ -29,7 +29,7 @@ def check_structure(connection: StoreConnection, bytes_max: int) -> None:
     A damaged index hides events without a sign: no checksum of a record can tell what is not found.
     """
     path = str(connection.path)
-    if {sql for (sql,) in connection.execute(schema.DEFINITIONS).fetchall()} != set(schema.TABLES):
+    if not schema.has_its_tables(connection):
         raise StoreCorrupted(path, "its tables are not those of a shard")
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     if pages * page_bytes <= bytes_max:

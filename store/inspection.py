@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eventray.store import schema
-from eventray.store.backups import BACKUP, described, end_of, read_backup
+from eventray.store.backups import described, end_of, read_backup
 from eventray.store.failures import FILE_ERRORS
 from eventray.store.lock import holder_of
 from eventray.store.manifest import NAME, Manifest
@@ -77,7 +77,7 @@ def info(directory: Path | str) -> StoreInfo:
         tuple(_shard(manifest, index) for index in range(manifest.shards)),
         tuple(ancestor.generation for ancestor in manifest.lineage),
         _views(manifest),
-        _time(read_backup(directory)[2]) if is_backup and (manifest.directory / BACKUP).exists() else None,
+        _time(read_backup(directory)[2]) if is_backup else None,
     )
 
 

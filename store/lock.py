@@ -9,11 +9,13 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eventray.domain.errors import StoreLocked
 from eventray.store.failures import translated
+from eventray.store.moving import shard_file
 
 _POLL_S = 0.005
 _TAKE_OVER_TIMEOUT_S = 10.0
@@ -92,6 +94,16 @@ class FileLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+@contextlib.contextmanager
+def whole_store(directory: Path, shards: int, run: str) -> Iterator[None]:
+    """Hold for `run` what anyone who opens a store of so many shards would need; `StoreLocked`. Blocks as `acquire`."""
+    names = ["views.lock", *(shard_file(index, "lock") for index in range(shards))]
+    with contextlib.ExitStack() as held:
+        for name in names:
+            held.callback(FileLock.acquire(directory / name, run).release)
+        yield
 
 
 def holder_of(path: Path) -> str:

@@ -7,7 +7,7 @@ its format, and `store.json` last: a migration that was killed at any point goes
 from __future__ import annotations
 
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from eventray.store.failures import translated
 from eventray.store.formats import Change
 from eventray.store.identity import check_info
 from eventray.store.limits import WAL_BYTES_MAX
-from eventray.store.lock import FileLock
+from eventray.store.lock import whole_store
 from eventray.store.manifest import Manifest
 from eventray.store.moving import shard_file
 
@@ -35,10 +35,7 @@ def open_manifest(directory: Path | str, *, app: str, shards: int | None, run: s
 
 def _migrated(manifest: Manifest, run: str) -> Manifest:
     directory = manifest.directory
-    locks = ["views.lock", *(shard_file(index, "lock") for index in range(manifest.shards))]
-    with ExitStack() as held:
-        for name in locks:
-            held.callback(FileLock.acquire(directory / name, run).release)
+    with whole_store(directory, manifest.shards, run):
         manifest = Manifest.load(directory)  # as it is under the locks: another process may have done it all meanwhile
         for index in range(manifest.shards):
             if manifest.state_of(index) == "created" and not (directory / shard_file(index, "db")).exists():

@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from eventray.domain.errors import StoreCorrupted
 from eventray.store.backups import ShardEnd
 from eventray.store.failures import translated
 from eventray.store.files import make_empty_directory, manifest_lock, sync
-from eventray.store.lock import FileLock
+from eventray.store.lock import whole_store
 from eventray.store.manifest import NAME, Ancestor, Manifest, ShardEntry, check_count, even_buckets, finish_reshard
 from eventray.store.moving import STAGING, Move, shard_file
 from eventray.store.parallel import Progress, side_by_side
@@ -59,7 +58,7 @@ def reshard(directory: Path | str, *, shards: int, progress: Progress | None = N
         raise ValueError(f"{old.directory} has {shards} shards already")
     staging = old.directory / STAGING
     try:
-        with _locked(old, max(shards, old.shards)):
+        with whole_store(old.directory, max(shards, old.shards), f"reshard-{uuid.uuid4().hex}"):
             _close_wals(old)
             before = require_sound(old.directory, progress=progress)
             new = _planned(old, staging, shards, before)
@@ -77,17 +76,6 @@ def reshard(directory: Path | str, *, shards: int, progress: Progress | None = N
     return ReshardReport(
         str(directory), old.app, new.generation, before.events, ends, str(kept), time.monotonic() - started
     )
-
-
-@contextlib.contextmanager
-def _locked(manifest: Manifest, shards: int) -> Iterator[None]:
-    """Hold what anyone who opens the store would need."""
-    run = f"reshard-{uuid.uuid4().hex}"
-    names = [*(shard_file(index, "lock") for index in range(shards)), "views.lock"]
-    with contextlib.ExitStack() as held:
-        for name in names:
-            held.callback(FileLock.acquire(manifest.directory / name, run).release)
-        yield
 
 
 def _close_wals(manifest: Manifest) -> None:

@@ -114,3 +114,8 @@ def chain_start(connection: sqlite3.Connection) -> bytes:
     """Return what a shard's digest chain begins with: after a reshard its ancestors' digests, else zeros."""
     row: tuple[bytes] | None = connection.execute("SELECT value FROM info WHERE key = 'chain_start'").fetchone()
     return row[0] if row else bytes(DIGEST_BYTES)
+
+
+def has_its_tables(connection: sqlite3.Connection) -> bool:
+    """Tell whether a file has the tables and indexes of a shard, and no others; sqlite3.Error."""
+    return {sql for (sql,) in connection.execute(DEFINITIONS).fetchall()} == set(TABLES)

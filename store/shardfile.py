@@ -23,6 +23,7 @@ from eventray.store.identity import check_info, check_structure
 from eventray.store.limits import StoreLimits
 from eventray.store.lock import FileLock, boot_id
 from eventray.store.moving import shard_file
+from eventray.store.quiet import wal_bytes
 from eventray.store.reading import ReadConnection
 from eventray.store.writing import Clock, Opening, WriteConnection
 
@@ -106,8 +107,7 @@ class ShardFile:
     async def _look(self) -> aiosqlite.Connection:
         # Closing a connection that may write moves a WAL into the file, also into one that is refused; closing one that
         # may not leaves an empty WAL where there was none.
-        wal = self.path.with_name(f"{self.path.name}-wal")
-        mode: Literal["rw", "ro"] = "ro" if wal.exists() and wal.stat().st_size else "rw"
+        mode: Literal["rw", "ro"] = "ro" if wal_bytes(self.path) else "rw"
         looker = await connect(StoreConnection, self.path, "power", mode=mode)
         try:
             await call(looker, check_info, self.place.info)

@@ -37,9 +37,6 @@ class StreamHead(NamedTuple):
     position: int
 
 
-NOTHING = StreamHead(0, 0, 0)
-
-
 @dataclass(slots=True, eq=False)
 class AppendJob:
     """One waiting append; `outcome` is set once its transaction has ended."""
