@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import cloudpickle
 
 from eventray.domain.errors import ShardUnavailable
@@ -21,6 +20,7 @@ from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
@@ -135,7 +135,7 @@ class Shard(Shell):
             create=not identity["created"],
         )
         if not identity["created"]:
-            await call_patiently(self._directory.shard_created, self._index, _node_id())
+            await call_patiently(self._directory.shard_created, self._index, this_node())
         self._host = PackedHost(plan.load_app(), self._store, config)
         return Inbox(self._store.epoch, self._host.handle, config)
 
@@ -163,7 +163,7 @@ class Shard(Shell):
             host.active,
             host.pending,
             os.getpid(),
-            _node_id(),
+            this_node(),
             lost_with_power=store.lost_with_power,
         )
 
@@ -217,7 +217,7 @@ class ViewShell(Shell):
         """How it stands."""
         await self._ready()
         assert self._runner is not None
-        return self._runner.status(os.getpid(), _node_id())
+        return self._runner.status(os.getpid(), this_node())
 
     @answered
     async def close(self) -> None:
@@ -263,7 +263,7 @@ class ActivationShell(Shell):
         assert self._host is not None
         activation = self._host.activation
         idle_s = time.monotonic() - activation.used_at if activation.idle else 0.0
-        return ActivationStatus(activation.stream, activation.pending, idle_s, os.getpid(), _node_id())
+        return ActivationStatus(activation.stream, activation.pending, idle_s, os.getpid(), this_node())
 
     @answered
     async def close(self) -> None:
@@ -283,7 +283,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS)
-
-
-def _node_id() -> str:
-    return str(ray.get_runtime_context().get_node_id())

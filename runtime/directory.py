@@ -16,11 +16,11 @@ from typing import Any
 
 import ray
 from ray.exceptions import OwnerDiedError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, Shard, ViewShell, named
 from eventray.runtime.link import TargetLost
+from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
@@ -105,7 +105,7 @@ class Directory:
     def _shard(self, index: int, me: Any) -> Any:
         name = f"shard-{index:04d}"
         return find_actor(name, self._plan.app_name) or ray.remote(Shard).options(
-            **actor_options(name, self._plan.app_name), **pinned_here()
+            **actor_options(name, self._plan.app_name), **pinned_to(this_node())
         ).remote(self._plan, me, index)
 
     def _view(self, name: str, me: Any) -> Any:
@@ -275,12 +275,6 @@ def actor_options(name: str, namespace: str) -> dict[str, Any]:
         "max_concurrency": CALLS_AT_ONCE,
         "num_cpus": 0,
     }
-
-
-def pinned_here() -> dict[str, Any]:
-    """Options that keep an actor on this node, where the files are (a soft affinity is mostly ignored)."""
-    node = ray.get_runtime_context().get_node_id()
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False)}
 
 
 def exit_here() -> None:

@@ -18,8 +18,9 @@ from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, St
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
-from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options, pinned_here
+from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options
 from eventray.runtime.link import Channel, TargetLost
+from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
 from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
@@ -123,7 +124,7 @@ class RayTransport:
                 with contextlib.suppress(ValueError):
                     return (
                         ray.remote(Directory)
-                        .options(**actor_options(DIRECTORY, self._name), **pinned_here())
+                        .options(**actor_options(DIRECTORY, self._name), **pinned_to(this_node()))
                         .remote(plan, mine["shards"], mine["detached"])
                     )
             await asyncio.sleep(ENDING_POLL_S)
