@@ -20,13 +20,13 @@ from eventray.store.records import (
     BatchResult,
     Checkpoint,
     Committed,
-    DeadLetter,
     DuplicateCommands,
     Loaded,
     NewCommand,
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
 )
 
 P = ParamSpec("P")
@@ -200,7 +200,7 @@ class RemoteShard:
         """Forget dead letters."""
         await self._call("unpark", consumer, tuple(positions))
 
-    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
         """A page of a consumer's dead letters."""
         return await self._call("dead_letters", consumer, after=after, limit=limit)  # type: ignore[no-any-return]
 

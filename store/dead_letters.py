@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from eventray.store.records import DeadLetter
+from eventray.store.records import StoredLetter
 from eventray.store.writing import WriteConnection
 
 _PARK = "INSERT OR IGNORE INTO dead_letters(consumer, position, parked_at, reason) VALUES(?,?,?,?)"
@@ -26,7 +26,7 @@ def unpark(writer: WriteConnection, consumer: str, positions: Sequence[int]) -> 
         sql.executemany(_UNPARK, [(consumer, position) for position in positions])
 
 
-def page(connection: sqlite3.Connection, shard: int, consumer: str, after: int, limit: int) -> list[DeadLetter]:
+def page(connection: sqlite3.Connection, shard: int, consumer: str, after: int, limit: int) -> list[StoredLetter]:
     """Return dead letters of a consumer in the order of their positions."""
     found = connection.execute(_PAGE, (consumer, after, limit)).fetchall()
-    return [DeadLetter(consumer, shard, *row) for row in found]
+    return [StoredLetter(consumer, shard, *row) for row in found]

@@ -34,13 +34,13 @@ from eventray.store.records import (
     BatchResult,
     Checkpoint,
     Committed,
-    DeadLetter,
     DuplicateCommands,
     Loaded,
     NewCommand,
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_stream,
 )
 from eventray.store.writing import Clock
@@ -60,7 +60,7 @@ class MemoryShard:
         self._streams: dict[str, list[Record]] = {}  # that of version v is at v - 1
         self._committed: dict[tuple[str, str], Committed] = {}  # by stream and command id
         self._snapshots: dict[str, Snapshot] = {}
-        self._dead_letters: dict[tuple[str, int], DeadLetter] = {}
+        self._dead_letters: dict[tuple[str, int], StoredLetter] = {}
         self._tokens: dict[str, int] = {}
         self._news = asyncio.Event()  # a new one after each append
         self._closed = False
@@ -277,7 +277,7 @@ class MemoryShard:
         """Keep the event at `position` as a dead letter of a consumer; one that is there stays as it is."""
         self._require_service()
         check_dead_letter(consumer, [position], reason, self.head)
-        letter = DeadLetter(consumer, self.index, position, self._clock(), reason)
+        letter = StoredLetter(consumer, self.index, position, self._clock(), reason)
         self._dead_letters.setdefault((consumer, position), letter)
 
     async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
@@ -287,7 +287,7 @@ class MemoryShard:
         for position in positions:
             self._dead_letters.pop((consumer, position), None)
 
-    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
         """Return a page of a consumer's dead letters in the order of their positions, after a position."""
         self._require_service()
         limit = check_page(after, limit, self._limits)

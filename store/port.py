@@ -14,12 +14,12 @@ from eventray.store.records import (
     BatchResult,
     Checkpoint,
     Committed,
-    DeadLetter,
     Loaded,
     NewCommand,
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
 )
 
 
@@ -101,7 +101,7 @@ class ShardPort(Protocol):
         """Forget dead letters of a consumer; those that are not there do not matter."""
         ...
 
-    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
         """Return a page of a consumer's dead letters in the order of their positions, after a position."""
         ...
 

@@ -166,7 +166,7 @@ class Loaded:
     more: bool
 
 
-class DeadLetter(NamedTuple):
+class StoredLetter(NamedTuple):
     """An event that a consumer (a view or process) could not apply and left behind; times in microseconds UTC."""
 
     consumer: str

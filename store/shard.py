@@ -30,12 +30,12 @@ from eventray.store.reading import LoadJob, ReadConnection
 from eventray.store.records import (
     BatchResult,
     Committed,
-    DeadLetter,
     Loaded,
     NewCommand,
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_stream,
 )
 from eventray.store.shardfile import ShardFile, ShardPlace
@@ -326,7 +326,7 @@ class Shard:
         check_dead_letter(consumer, positions)
         await self._file.write(dead_letters.unpark, consumer, tuple(positions))
 
-    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[DeadLetter]:
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
         """Return a page of a consumer's dead letters in the order of their positions, after a position."""
         self._require_service()
         limit = check_page(after, limit, self._limits)

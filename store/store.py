@@ -23,13 +23,13 @@ from eventray.store.records import (
     BatchResult,
     Checkpoint,
     Committed,
-    DeadLetter,
     DuplicateCommands,
     NewCommand,
     NewRecord,
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_stream,
 )
 from eventray.store.rows import fingerprint_of
@@ -215,9 +215,9 @@ class EventStore:
         """Forget dead letters of a consumer; those that are not there do not matter."""
         await self._shard(shard).unpark(consumer, positions)
 
-    async def dead_letters(self, consumer: str) -> list[DeadLetter]:
+    async def dead_letters(self, consumer: str) -> list[StoredLetter]:
         """Return the dead letters of a consumer, by shard and position."""
-        found: list[DeadLetter] = []
+        found: list[StoredLetter] = []
         for shard in self.shards.values():
             while page := await shard.dead_letters(consumer, after=_last_of(found, shard.index)):
                 found += page
@@ -258,7 +258,7 @@ class EventStore:
         await self.close()
 
 
-def _last_of(letters: list[DeadLetter], shard: int) -> int:
+def _last_of(letters: list[StoredLetter], shard: int) -> int:
     return letters[-1].position if letters and letters[-1].shard == shard else 0
 
 

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from eventray.domain.errors import InvalidId
-from eventray.store import DeadLetter, EventStore
+from eventray.store import EventStore, StoredLetter
 from eventray.store.admission import REASON_CHARS_MAX
 from tests.store.conftest import Reopen, deposits
 from tests.store.contract.conftest import Kind
@@ -20,7 +20,7 @@ def consumer() -> str:
     return f"view-{uuid.uuid4().hex}"
 
 
-def facts(letters: list[DeadLetter]) -> list[tuple[int, int, str]]:
+def facts(letters: list[StoredLetter]) -> list[tuple[int, int, str]]:
     return [(letter.shard, letter.position, letter.reason) for letter in letters]
 
 
