@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 def list_(app: AppName, view: View, address: Address = None, as_json: AsJson = False) -> None:
     """List the dead letters of a view, a line each."""
     with joined(app, address) as runtime:
-        found = runtime.dead_letters(view).result()
+        found = runtime.dead_letters(view).list().result()
     if as_json:
         print(json.dumps([_plain(letter) for letter in found]))
         return
@@ -59,7 +59,7 @@ def show(
 ) -> None:
     """Show one dead letter with its traceback."""
     with joined(app, address) as runtime:
-        found = {letter.id: letter for letter in runtime.dead_letters(view).result()}
+        found = {letter.id: letter for letter in runtime.dead_letters(view).list().result()}
     if id not in found:
         raise UnknownName(f"dead letter of {view}", id, tuple(found))
     letter = found[id]
@@ -74,7 +74,7 @@ def show(
 def retry(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
     """Apply dead letters to the view as it is now; exit code 1 when one fails again."""
     with joined(app, address) as runtime:
-        outcomes = runtime.retry_dead_letters(view, ids or None).result()
+        outcomes = runtime.dead_letters(view).retry(ids or None).result()
     if as_json:
         print(json.dumps(outcomes))
     else:
@@ -88,7 +88,7 @@ def retry(app: AppName, view: View, ids: Ids = None, address: Address = None, as
 def drop(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
     """Give up dead letters: they are listed no more; the events stay in the log."""
     with joined(app, address) as runtime:
-        outcomes = runtime.drop_dead_letters(view, ids or None).result()
+        outcomes = runtime.dead_letters(view).drop(ids or None).result()
     print(json.dumps(list(outcomes)) if as_json else f"{len(outcomes)} dropped")
 
 

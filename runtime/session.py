@@ -16,7 +16,7 @@ from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
-from eventray.runtime.dead_letters import DeadLetter, dead_letters, places
+from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
 from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
@@ -290,51 +290,10 @@ class Runtime:
 
         return self._engine.spawn(ask())
 
-    # dead letters
-
-    def dead_letters(self, projection: type[Projection] | str) -> Response[list[DeadLetter]]:
-        """What a view (by its class or name) could not apply and left behind, by shard and position.
-
-        Views with `on_error="park"` have dead letters. The Response fails with UnknownName for a name of no view.
-        """
-        return self._engine.spawn(self._letters(self._view_name(projection)))
-
-    def retry_dead_letters(
-        self, projection: type[Projection] | str, letters: Iterable[DeadLetter | str] | None = None
-    ) -> Response[dict[str, str]]:
-        """Apply dead letters (all, or some, by themselves or their ids) to the view as it is now, after a fix.
-
-        Gives by id why each failed again (it stays a dead letter), or "" where it was applied: once, whatever crashes.
-        The event then comes later than those that were written after it. A projection that depends on their order is
-        better served by a new `version=`, which is built from the whole log.
-
-        The Response fails with UnknownName for what is no dead letter (any more), with EventRayError when the view is
-        lost or cannot be saved meanwhile.
-        """
-        return self._engine.spawn(self._manage_letters(self._view_name(projection), "retry", letters))
-
-    def drop_dead_letters(
-        self, projection: type[Projection] | str, letters: Iterable[DeadLetter | str] | None = None
-    ) -> Response[dict[str, str]]:
-        """Give up dead letters (all, or some): they are listed no more. The events stay in the log.
-
-        Gives and fails as `retry_dead_letters`.
-        """
-        return self._engine.spawn(self._manage_letters(self._view_name(projection), "drop", letters))
-
-    async def _letters(self, view: str) -> list[DeadLetter]:
-        await self._started
-        if view not in self._transport.views:
-            raise UnknownName("projection", view, self._transport.views)
-        return await dead_letters(self._transport.shards, view)
-
-    async def _manage_letters(
-        self, view: str, method: str, letters: Iterable[DeadLetter | str] | None
-    ) -> dict[str, str]:
-        chosen = places(await self._letters(view) if letters is None else letters)
-        await self._started
-        outcomes = await self._transport.manage(view, method, chosen)
-        return {f"{shard}:{at}": outcome for (shard, at), outcome in zip(chosen, outcomes, strict=True)}
+    def dead_letters(self, projection: type[Projection] | str) -> DeadLetters:
+        """What a view (by its class or name) could not apply and left behind, to list, to retry, to drop."""
+        name = projection if isinstance(projection, str) else self._projection(projection).name
+        return DeadLetters(name, self._engine, self._started, self._transport)
 
     # names
 
@@ -356,9 +315,6 @@ class Runtime:
             self._check_name("projection", name, self._app.projections if self._app else None)
             model = self._projections[cls] = projection_model(cls, ())
         return model
-
-    def _view_name(self, projection: type[Projection] | str) -> str:
-        return projection if isinstance(projection, str) else self._projection(projection).name
 
     def _check_name(self, kind: str, name: str, known: Mapping[str, object] | None) -> None:
         if known is not None and name not in known:

@@ -56,7 +56,7 @@ def test_an_event_that_cannot_be_applied_is_left_behind_whole_and_the_view_goes_
     bad = open_for(runtime, fault)
     deposit(runtime, 20)
     assert seen(runtime) == ([], 40)
-    [letter] = runtime.dead_letters(Totals).result()
+    [letter] = runtime.dead_letters(Totals).list().result()
     assert (letter.view, letter.id, letter.event_id) == ("Totals", f"{bad.shard}:{bad.position}", "Account/a0@5")
     assert letter.type == "Opened"
     assert f"ValueError('{fault} is there')" in letter.reason
@@ -73,17 +73,17 @@ def test_what_was_left_behind_is_applied_once_when_it_is_tried_again(open_app: O
     runtime = open_app()
     open_for(runtime, fault)
     assert seen(runtime) == ([], 0)
-    [letter] = runtime.dead_letters(Totals).result()
-    [(id, reason)] = runtime.retry_dead_letters(Totals).result().items()
+    [letter] = runtime.dead_letters(Totals).list().result()
+    [(id, reason)] = runtime.dead_letters(Totals).retry().result().items()
     assert id == letter.id
     assert "is there" in reason
     assert seen(runtime) == ([], 0)
     fault.unlink()
-    assert runtime.retry_dead_letters(Totals, [letter]).result() == {letter.id: ""}
+    assert runtime.dead_letters(Totals).retry([letter]).result() == {letter.id: ""}
     assert seen(runtime) == ([str(fault)], 0)
-    assert runtime.dead_letters(Totals).result() == []
+    assert runtime.dead_letters(Totals).list().result() == []
     with pytest.raises(UnknownName):
-        runtime.retry_dead_letters(Totals, [letter.id]).result()
+        runtime.dead_letters(Totals).retry([letter.id]).result()
     runtime.shutdown().result()
     runtime = open_app()
     assert seen(runtime) == ([str(fault)], 0)
@@ -99,7 +99,7 @@ def test_dead_letters_outlive_the_app_and_are_not_met_again(open_app: Open, faul
     runtime = open_app()
     deposit(runtime, 5)
     assert seen(runtime) == ([], 10)
-    assert len(runtime.dead_letters(Totals).result()) == 1
+    assert len(runtime.dead_letters(Totals).list().result()) == 1
     assert runtime.status().result().views[0].parked == 1
     with pytest.raises(ProjectionStopped):  # this one has stopped again, at the same event
         runtime.view(Strict).seen.options(after=runtime.heads().result()).remote().result()
@@ -124,9 +124,9 @@ def test_a_dropped_letter_is_listed_no_more(open_app: Open, fault: Path) -> None
     runtime = open_app()
     open_for(runtime, fault)
     assert seen(runtime) == ([], 0)
-    [letter] = runtime.dead_letters("Totals").result()
-    assert runtime.drop_dead_letters(Totals).result() == {letter.id: ""}
-    assert runtime.dead_letters(Totals).result() == []
+    [letter] = runtime.dead_letters("Totals").list().result()
+    assert runtime.dead_letters(Totals).drop().result() == {letter.id: ""}
+    assert runtime.dead_letters(Totals).list().result() == []
     assert runtime.status().result().views[0].parked == 0
     deposit(runtime, 5)
     assert seen(runtime) == ([], 5)
@@ -135,8 +135,8 @@ def test_a_dropped_letter_is_listed_no_more(open_app: Open, fault: Path) -> None
 def test_wrong_names_are_refused(open_app: Open) -> None:
     runtime = open_app()
     with pytest.raises(UnknownName, match="Totals"):
-        runtime.dead_letters("Total").result()
+        runtime.dead_letters("Total").list().result()
     with pytest.raises(UnknownName):
-        runtime.retry_dead_letters(Totals, ["0:17"]).result()
+        runtime.dead_letters(Totals).retry(["0:17"]).result()
     with pytest.raises(ValueError, match="0:17"):
-        runtime.retry_dead_letters(Totals, ["17"]).result()
+        runtime.dead_letters(Totals).retry(["17"]).result()
