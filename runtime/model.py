@@ -91,7 +91,7 @@ def _check_reserved(cls: type[Any], reserved: tuple[str, ...]) -> None:
                 raise TypeError(f"{cls.__name__}.{name}: the name is reserved for the engine; choose another")
 
 
-def _expand(named: Iterable[type[Event]], app_events: Iterable[type[Event]]) -> frozenset[type[Event]]:
+def expand(named: Iterable[type[Event]], app_events: Iterable[type[Event]]) -> frozenset[type[Event]]:
     """The classes that named ones stand for: themselves, those derived, and all of the app's for `Event`."""
     bases = tuple(named)
     return with_subclasses(bases) | frozenset(event for event in app_events if issubclass(event, bases))
@@ -120,11 +120,11 @@ class AggregateModel:
         self._state = _State(cls, _RESERVED, cls.__state_version__)
         self.fingerprint = self._state.fingerprint
         self._apply, applied = applied_by(cls, parameters=(1, 1))
-        self._applied = _expand(applied, app_events)
+        self._applied = expand(applied, app_events)
         self.commands = {
             name: CommandModel(command, name, f"{cls.__name__}.{name}") for name, command in commands_of(cls).items()
         }
-        self.events = EventSet(_expand(_named(cls), app_events))
+        self.events = EventSet(expand(_named(cls), app_events))
 
     def new(self, id: str) -> Aggregate:
         """An instance to which nothing has happened yet."""
@@ -209,7 +209,7 @@ class ProjectionModel:
             raise TypeError(f"{cls.__name__} has no apply(self, event, meta): it would stay empty")
         self._apply = apply
         self._with_meta = apply.__code__.co_argcount == 3
-        self._wanted = _expand(wanted, app_events)
+        self._wanted = expand(wanted, app_events)
         self.events = EventSet(self._wanted)
         self.queries = {
             name: QueryModel(query, name, f"{cls.__name__}.{name}") for name, query in queries_of(cls).items()

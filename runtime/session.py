@@ -7,12 +7,11 @@ import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import AppEnded, UnknownName
 from eventray.domain.messages import Command, CommandOptions, Event, Heads, Receipt
-from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
@@ -35,23 +34,16 @@ from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
-from eventray.runtime.streamlog import decode_record
+from eventray.runtime.streamlog import Recorded, recorded
+from eventray.runtime.subscription import Subscription
 from eventray.runtime.timetravel import state_at
 from eventray.runtime.transport import Transport
-from eventray.runtime.viewstate import meta_of
 from eventray.runtime.wire import CommandItem, QueryItem
 from eventray.store.port import ShardPort
 from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)
 V = TypeVar("V", bound=Projection)
-
-
-class Recorded(NamedTuple):
-    """One entry of a history."""
-
-    event: Event
-    meta: Meta
 
 
 class Runtime:
@@ -250,8 +242,30 @@ class Runtime:
         await self._started
         stream, limit = f"{model.name}/{id}", self.config.read_page_events
         records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
-        entries = [Recorded(decode_record(model, record), meta_of(record)) for record in records]
+        entries = [recorded(model.events, record) for record in records]
         return entries, records[-1].version if records else None  # a page of large events is short, not the last
+
+    def subscribe(
+        self, events: Sequence[type[Event]] = (), *, name: str | None = None, after: After = None
+    ) -> Subscription:
+        """Events of these classes (all, if none is given) as they come, as (event, meta), for `for` and `async for`.
+
+        Args:
+            events: classes of the app; a base class stands for those derived from it.
+            name: where the loop is, is kept under it; a later one of that name goes on there.
+            after: where to begin if nothing is kept: a receipt, several, or `heads()`; shards that it does not name,
+                and all without it, from their first event.
+
+        Raises:
+            TypeError, ValueError: at once. StoreMismatch: in the loop, for positions of another generation.
+            UnknownEvent, EncodingError: in the loop, where an event is met that cannot be decoded.
+        """
+        for event in events:
+            if not isinstance(event, type) or not issubclass(event, Event):
+                raise TypeError(f"subscribe(events=...): {event!r} is not a class derived from Event")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"name={name!r}: a name, or None to keep nothing")
+        return Subscription(self._engine, self._started, self._transport, self.config, events, name, after)
 
     def state(self, aggregate: type[A], id: str, at: int | datetime | None = None) -> Response[A]:
         """The state of an instance now, at a version, or at a moment (an aware datetime): a copy, folded from its log.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import NamedTuple
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import EncodingError, StoreCorrupted, UnknownEvent, shortened
 from eventray.domain.messages import Event
+from eventray.domain.meta import Meta
+from eventray.runtime.eventset import EventSet
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.viewstate import meta_of
 from eventray.store.port import ShardPort
 from eventray.store.records import Loaded, Record
 
@@ -17,14 +21,26 @@ _log = logging.getLogger("eventray.runtime")
 READ_ALONG = 32  # events between two that are wanted which are read along rather than asked for twice
 
 
-def decode_record(model: AggregateModel, record: Record) -> Event:
+class Recorded(NamedTuple):
+    """An event with what the store knows of it."""
+
+    event: Event
+    meta: Meta
+
+
+def recorded(events: EventSet, record: Record) -> Recorded:
+    """A record as users see it; raises as `decode_record`."""
+    return Recorded(decode_record(events, record), meta_of(record))
+
+
+def decode_record(events: EventSet, record: Record) -> Event:
     """The event of a record.
 
     Raises:
         UnknownEvent: naming its place. EncodingError: naming it, too.
     """
     try:
-        return model.events.decode(record.type, record.type_version, record.data)
+        return events.decode(record.type, record.type_version, record.data)
     except UnknownEvent:
         where = record.stream, record.version, record.shard, record.position
         raise UnknownEvent(record.type, record.type_version, *where) from None
@@ -35,7 +51,7 @@ def decode_record(model: AggregateModel, record: Record) -> Event:
 
 def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
     """Apply one stored event to a state; raises as `decode_record`."""
-    model.apply(state, decode_record(model, record))
+    model.apply(state, decode_record(model.events, record))
 
 
 async def load_state(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from eventray.runtime.app import App
 from eventray.runtime.link import Channel
 from eventray.runtime.status import Status
-from eventray.store.port import ShardPort
+from eventray.store.port import CheckpointPort, ShardPort
 
 
 class Transport(Protocol):
@@ -51,6 +51,11 @@ class Transport(Protocol):
 
     async def status(self) -> Status:
         """How the app stands."""
+        ...
+
+    @property
+    def checkpoints(self) -> CheckpointPort:
+        """Where views and subscriptions are kept (known after `start`)."""
         ...
 
     @property

@@ -18,7 +18,7 @@ from eventray.runtime.inbox import Inbox
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.status import ShardStatus, Status
 from eventray.runtime.transport import shard_target, view_target
-from eventray.store.port import ShardPort
+from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.shard import Shard
 from eventray.store.store import EventStore
 
@@ -113,6 +113,11 @@ class LocalTransport:
         )
         views = tuple(runner.status(pid, node) for runner in self._runners.values())
         return Status(self.app.name, str(self._data), True, shards, views)
+
+    @property
+    def checkpoints(self) -> CheckpointPort:
+        """The store's checkpoints."""
+        return self.store.checkpoints
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -23,10 +23,19 @@ from eventray.runtime.link import Channel, TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
-from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
+from eventray.runtime.remote import (
+    ActorChannel,
+    RemoteCheckpoints,
+    RemoteShard,
+    call,
+    call_patiently,
+    find_actor,
+    kill,
+    pickled,
+)
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
-from eventray.store.port import ShardPort
+from eventray.store.port import CheckpointPort, ShardPort
 
 ENDING_POLL_S = 0.1
 TAKE_OVER_WAIT_S = 5.0  # an app whose driver was killed a moment ago has noticed and ended by then
@@ -195,6 +204,11 @@ class RayTransport:
         status = await call_patiently(self._directory.status)
         assert isinstance(status, Status)
         return status
+
+    @property
+    def checkpoints(self) -> CheckpointPort:
+        """The checkpoints that the Directory keeps."""
+        return RemoteCheckpoints(self._directory)
 
     @property
     def views(self) -> tuple[str, ...]:
