@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -9,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,10 +66,15 @@ def serve(
                     break
 
 
+AppName = Annotated[str | None, typer.Option(metavar="APP", help="An app that runs, if more than one does.")]
+Address = Annotated[str | None, typer.Option(help="The Ray cluster; RAY_ADDRESS, or this machine's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+
+
 def status(
-    app: Annotated[str, typer.Argument(metavar="APP", help="The name of an app that runs.")],
-    address: Annotated[str | None, typer.Option(help="The Ray cluster; RAY_ADDRESS, or this machine's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    app: Annotated[str | None, typer.Argument(metavar="[APP]", help="An app that runs, if more than one does.")] = None,
+    address: Address = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show how the shards, activations and views of a running app stand."""
     with joined(app, address) as runtime:
@@ -106,12 +113,28 @@ def find_app(target: str) -> App:
     return found
 
 
-def joined(app: str, address: str | None) -> Runtime:
-    """Join an app that runs, on a Ray cluster by its address (None: RAY_ADDRESS, or this machine's)."""
+@contextlib.contextmanager
+def joined(app: str | None, address: str | None) -> Iterator[Runtime]:
+    """Join an app that runs (None: the only one), on a Ray cluster by its address (RAY_ADDRESS, or this machine's).
+
+    Raises:
+        ValueError: none runs, or more than one.
+        EventRayError: as `eventray.connect`.
+    """
     if address:
         os.environ["RAY_ADDRESS"] = address
     _join_only()
-    return client.connect(app)
+    with joined_ray(), client.connect(app or _only_app()) as runtime:
+        yield runtime
+
+
+def _only_app() -> str:
+    from eventray.runtime.transport_ray import running_apps  # here, since it imports Ray
+
+    found = running_apps()
+    if len(found) != 1:
+        raise ValueError(f"say which app: {', '.join(found)} run" if found else "no app runs on this Ray")
+    return found[0]
 
 
 def _join_only() -> None:

@@ -12,16 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from eventray.domain.errors import UnknownName
-from eventray.runtime.cli_app import joined
+from eventray.runtime.cli_app import Address, AppName, AsJson, joined
 from eventray.runtime.dead_letters import DeadLetter
 
 FAILED_AGAIN = 1
 
-AppName = Annotated[str, typer.Argument(metavar="APP", help="The name of an app that runs.")]
-View = Annotated[str, typer.Argument(metavar="VIEW", help="The name of one of its views.")]
+View = Annotated[str, typer.Argument(metavar="VIEW", help="The name of a view.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters by id, like 0:17; all if none.")]
-Address = Annotated[str | None, typer.Option(help="The Ray cluster; RAY_ADDRESS, or this machine's.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
 
 letters = typer.Typer(
     help="Look at, try again or give up the events that a view left behind (on_error='park').", no_args_is_help=True
@@ -34,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @letters.command("list")
-def list_(app: AppName, view: View, address: Address = None, as_json: AsJson = False) -> None:
+def list_(view: View, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
     """List the dead letters of a view, a line each."""
     with joined(app, address) as runtime:
         found = runtime.dead_letters(view).list().result()
@@ -51,9 +48,9 @@ def list_(app: AppName, view: View, address: Address = None, as_json: AsJson = F
 
 @letters.command()
 def show(
-    app: AppName,
     view: View,
     id: Annotated[str, typer.Argument(metavar="ID", help="A dead letter, like 0:17.")],
+    app: AppName = None,
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +68,7 @@ def show(
 
 
 @letters.command()
-def retry(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
+def retry(view: View, ids: Ids = None, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
     """Apply dead letters to the view as it is now; exit code 1 when one fails again."""
     with joined(app, address) as runtime:
         outcomes = runtime.dead_letters(view).retry(ids or None).result()
@@ -85,7 +82,7 @@ def retry(app: AppName, view: View, ids: Ids = None, address: Address = None, as
 
 
 @letters.command()
-def drop(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
+def drop(view: View, ids: Ids = None, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
     """Give up dead letters: they are listed no more; the events stay in the log."""
     with joined(app, address) as runtime:
         outcomes = runtime.dead_letters(view).drop(ids or None).result()

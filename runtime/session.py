@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -44,6 +44,7 @@ from eventray.store.records import check_id
 
 A = TypeVar("A", bound=Aggregate)
 V = TypeVar("V", bound=Projection)
+T = TypeVar("T")
 
 
 class Runtime:
@@ -308,6 +309,24 @@ class Runtime:
         """What a view (by its class or name) could not apply and left behind, to list, to retry, to drop."""
         name = projection if isinstance(projection, str) else self._projection(projection).name
         return DeadLetters(name, self._engine, self._started, self._transport)
+
+    @property
+    def app(self) -> App:
+        """The app, once it serves.
+
+        Raises:
+            EventRayError: a class of it cannot be imported in this process.
+        """
+        return self._app or self._transport.app
+
+    def on_shard(self, which: int | str, work: Callable[[ShardPort], Awaitable[T]]) -> Response[T]:
+        """Run a coroutine over a shard (by its number, or by a stream that it holds), for tools: records as stored."""
+
+        async def run() -> T:
+            await self._started
+            return await work(self._shard(which) if isinstance(which, str) else self._transport.shards[which])
+
+        return self._engine.spawn(run())
 
     # names
 

@@ -104,7 +104,7 @@ class RayTransport:
         else:
             self._directory = find_actor(DIRECTORY, self._name)
             if self._directory is None:
-                raise UnknownName("app", self._name, await asyncio.to_thread(_running_apps))
+                raise UnknownName("app", self._name, await asyncio.to_thread(running_apps))
         try:
             self._started = await call_patiently(self._directory.start)
         except TargetLost as error:
@@ -256,5 +256,6 @@ async def _is_ending(directory: Any) -> bool:
         return True
 
 
-def _running_apps() -> tuple[str, ...]:
+def running_apps() -> tuple[str, ...]:
+    """The names of the apps that run on this Ray."""
     return tuple(sorted(a["namespace"] for a in list_named_actors(all_namespaces=True) if a["name"] == DIRECTORY))

@@ -17,7 +17,6 @@ from eventray.store import reshard
 from tests.bank_app import Account, Deposited, Opened
 from tests.conftest import Start
 
-
 # Where instances live makes no difference to who reads their shards.
 pytestmark = pytest.mark.parametrize("placement", ["local", "packed"], indirect=True, scope="session")
 

@@ -20,16 +20,16 @@ def test_dead_letters_are_listed_shown_tried_again_and_dropped(
         for id in ("alice", "bob"):
             runtime.get(Account, id).open.remote(str(fault)).result()
         runtime.view(Totals).seen.options(after=runtime.heads().result()).remote().result()
-        said = terminal.run("dead-letters", "list", "letters", "Totals")
+        said = terminal.run("dead-letters", "list", "Totals", "--app", "letters")
         assert "Account/alice@1" in said
         assert "0:2" in said
-        first, second = terminal.json("dead-letters", "list", "letters", "Totals")
+        first, second = terminal.json("dead-letters", "list", "Totals", "--app", "letters")
         assert (first["id"], first["event_id"], second["id"]) == ("0:1", "Account/alice@1", "0:2")
-        assert "raise ValueError" in terminal.run("dead-letters", "show", "letters", "Totals", "0:1")
-        assert "failed again" in terminal.run("dead-letters", "retry", "letters", "Totals", "0:1", expect=1)
+        assert "raise ValueError" in terminal.run("dead-letters", "show", "Totals", "0:1", "--app", "letters")
+        assert "failed again" in terminal.run("dead-letters", "retry", "Totals", "0:1", "--app", "letters", expect=1)
         fault.unlink()
-        assert terminal.json("dead-letters", "retry", "letters", "Totals", "0:1") == {"0:1": ""}
-        assert terminal.run("dead-letters", "drop", "letters", "Totals") == "1 dropped\n"
-        assert "no dead letters" in terminal.run("dead-letters", "list", "letters", "Totals")
-        assert "there are Totals, Strict" in terminal.run("dead-letters", "list", "letters", "Sums", expect=2)
-        assert "0:1" in terminal.run("dead-letters", "show", "letters", "Totals", "0:1", expect=2)
+        assert terminal.json("dead-letters", "retry", "Totals", "0:1", "--app", "letters") == {"0:1": ""}
+        assert terminal.run("dead-letters", "drop", "Totals", "--app", "letters") == "1 dropped\n"
+        assert "no dead letters" in terminal.run("dead-letters", "list", "Totals", "--app", "letters")
+        assert "there are Totals, Strict" in terminal.run("dead-letters", "list", "Sums", "--app", "letters", expect=2)
+        assert "0:1" in terminal.run("dead-letters", "show", "Totals", "0:1", "--app", "letters", expect=2)

@@ -70,7 +70,6 @@ def test_a_damaged_store_is_exit_code_1_and_names_the_first_bad_record(terminal:
         (["serve", "json:bank", "--data", "data"], "there is no app 'json:bank'"),
         (["serve", "json:dumps", "--data", "data"], "is a function, not an eventray.App"),
         (["serve", "json:dumps"], "--data"),
-        (["status"], "APP"),
     ],
 )
 def test_what_cannot_be_done_is_exit_code_2_and_says_why(
