@@ -19,7 +19,7 @@ from ray.exceptions import OwnerDiedError, RayError
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, Shard, ViewShell, named
-from eventray.runtime.link import TargetLost
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 from eventray.domain.errors import AppEnded, EventRayError
-from eventray.runtime.link import Job
+from eventray.runtime.lanes import Job
 from eventray.runtime.response import Response, register_engine_thread
 from eventray.runtime.router import Router
 

@@ -13,8 +13,10 @@ import time
 from collections.abc import Hashable
 
 from eventray.domain.errors import Overloaded
+from eventray.runtime.channel import Connect
 from eventray.runtime.config import Config
-from eventray.runtime.link import Connect, Job, Link
+from eventray.runtime.lanes import Job
+from eventray.runtime.link import Link
 
 LINKS_IDLE_MAX = 1_024
 

@@ -15,11 +15,11 @@ from eventray.domain.messages import Command, CommandOptions, Event, Heads, Rece
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
+from eventray.runtime.channel import Channel
 from eventray.runtime.config import Config
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
 from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
-from eventray.runtime.link import Channel
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import (
     AggregateModel,

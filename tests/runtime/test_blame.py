@@ -11,9 +11,9 @@ import pytest
 
 from eventray.domain.errors import CommandPoisoned
 from eventray.runtime.blame import CRASHES_MAX, LOSSES_TOGETHER_MAX
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.link import TargetLost
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answerer, Batch, Kind, Reply
 from tests.runtime.test_router import FakeJob, send

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from eventray.domain.errors import CommandPoisoned, CommandTimeout, Overloaded, ShardUnavailable
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
-from eventray.runtime.link import TargetLost
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answer, Batch, Kind, Reply
 
