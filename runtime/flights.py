@@ -10,13 +10,14 @@ from eventray.runtime.lanes import Job, key_of
 class Flight:
     """One call on its way."""
 
-    __slots__ = ("again", "alone", "expired", "jobs", "lanes", "number")
+    __slots__ = ("again", "alone", "expired", "jobs", "lanes", "number", "repeated")
 
     def __init__(self, number: int, jobs: Sequence[Job], alone: bool) -> None:
         self.number = number
         self.alone = alone
         self.jobs = dict(enumerate(jobs))
         self.lanes = {key_of(job) for job in jobs}
+        self.repeated = {index for index, job in self.jobs.items() if job.sent}  # an earlier call may have done them
         self.expired: set[int] = set()  # their callers have been told that the time is over
         self.again: dict[int, Job] = {}  # to be sent again, once their lane has nothing more on its way
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from eventray.domain.errors import Overloaded
 from eventray.runtime.config import Config
+from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.wire import Kind
 
 
@@ -18,6 +19,11 @@ class Job(Protocol):
     deadline: float
     sent: bool  # whether any call with it has left
     size: int  # bytes
+
+    @property
+    def patient(self) -> bool:
+        """Whether it waits where others end in `Overloaded`; who sends such jobs bounds their number."""
+        ...
 
     @property
     def poison(self) -> Callable[[int], BaseException] | None:
@@ -74,8 +80,8 @@ class Lanes:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane()
-        if lane.open >= self._config.aggregate_commands_max:
-            job.fail(Overloaded(str(key), self._config.aggregate_commands_max, "commands", 0.05))
+        if lane.open >= self._config.aggregate_commands_max and not job.patient:
+            job.fail(Overloaded(_named(job), self._config.aggregate_commands_max, "commands", RETRY_AFTER_S))
             return False
         lane.open += 1
         lane.jobs.append(job)
@@ -84,7 +90,7 @@ class Lanes:
         return True
 
     def take(self) -> list[Job]:
-        """The jobs of the next batch; their lanes are busy until they are released."""
+        """The jobs of the next batch; their lanes are busy until they are freed."""
         config, size = self._config, 0
         jobs: list[Job] = []
         while self._ready and len(jobs) < config.batch_commands_max and size < config.batch_bytes_max:
@@ -109,10 +115,13 @@ class Lanes:
         lane.jobs.popleft()
         lane.busy = True
 
-    def release(self, keys: Iterable[Hashable], again: Iterable[Job] = ()) -> None:
-        """These lanes have nothing more on its way: what must go `again` goes first, then what waited."""
-        for job in reversed(list(again)):
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """These must go again, before all that waits in their lanes."""
+        for job in reversed(jobs):
             self._lanes[key_of(job)].jobs.appendleft(job)
+
+    def free(self, keys: Iterable[Hashable]) -> None:
+        """These lanes have nothing more on its way."""
         for key in keys:
             lane = self._lanes.get(key)
             if lane is None:
@@ -144,3 +153,7 @@ class Lanes:
 def key_of(job: Job) -> Hashable:
     """The lane of a job; one without order has a lane of its own."""
     return job.lane if job.lane is not None else id(job)
+
+
+def _named(job: Job) -> str:
+    return "/".join(map(str, job.lane)) if isinstance(job.lane, tuple) else str(job.lane)

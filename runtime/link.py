@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Hashable, Set
 from typing import Protocol
 
-from eventray.domain.errors import EventRayError
+from eventray.domain.errors import EventRayError, Overloaded
 from eventray.runtime.blame import CRASHES_MAX, Blame
 from eventray.runtime.channel import Channel, Connect, TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.flights import Flight, Flights
-from eventray.runtime.lanes import Job, Lanes
+from eventray.runtime.lanes import Job, Lanes, key_of
 from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 
 BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
+FULL_PAUSE_S = 0.05
 
 
 class Sender(Protocol):
@@ -25,7 +26,7 @@ class Sender(Protocol):
     config: Config
     connect: Connect
 
-    def landed(self) -> None:
+    def landed(self, job: Job) -> None:
         """A job has ended."""
         ...
 
@@ -169,6 +170,7 @@ class Link:
 
     def _deliver(self, flight: Flight, reply: Reply) -> None:
         again = ""
+        full: set[Hashable] = set()
         for index, kind, payload in reply.answers:
             job = flight.jobs.pop(index, None)
             if job is None:
@@ -178,11 +180,17 @@ class Link:
             elif kind is Kind.AGAIN:
                 flight.again[index] = job
                 again = payload
+            elif kind is Kind.FULL and (job.patient or index in flight.repeated):
+                flight.again[index] = job  # that nothing was taken would be said of this call only
+                full.add(key_of(job))
+            elif kind is Kind.FULL:
+                job.fail(Overloaded(*payload))
+                self._settle(job)
             else:
                 self._trouble = ""
                 job.complete(kind, payload)
                 self._settle(job)
-        self._release(flight, flight.finished())
+        self._release(flight, flight.finished(), full)
         if again:
             self._reconnect(again)
 
@@ -207,13 +215,21 @@ class Link:
         flight.jobs.clear()
         self._release(flight, set(flight.lanes))
 
-    def _release(self, flight: Flight, keys: set[Hashable]) -> None:
-        self._lanes.release(keys, flight.leave(keys))
+    def _release(self, flight: Flight, keys: set[Hashable], full: Set[Hashable] = frozenset()) -> None:
+        """These lanes have nothing more in this flight; those that met a `full` target pause before they go again."""
+        self._lanes.put_back(flight.leave(keys))
+        self._lanes.free(keys - full)
+        if paused := keys & full:
+            asyncio.get_running_loop().call_later(FULL_PAUSE_S, self._resume, paused)
+
+    def _resume(self, keys: set[Hashable]) -> None:
+        self._lanes.free(keys)
+        self._pump()
 
     def _settle(self, job: Job) -> None:
         """A job has ended."""
         self._lanes.settle(job)
-        self._router.landed()
+        self._router.landed(job)
         if self._blame.cases:
             self._blame.forget(job)
 

@@ -32,6 +32,7 @@ from eventray.domain.meta import Meta
 from eventray.runtime.config import Config
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.wire import Answerer, Kind, QueryItem
 from eventray.store.port import CheckpointPort, ShardPort
@@ -231,6 +232,10 @@ class ProjectionRunner:
             return
         if self._state == "stopped":
             answer(Kind.ERROR, self._stopped_error())
+            return
+        most = self._config.view_queries_max
+        if len(self._waiters) >= most:
+            answer(Kind.FULL, (f"view {self._model.name}", most, "waiting queries", RETRY_AFTER_S))
             return
         waiter = _Waiter(item.after, item, answer)
         waiter.timer = asyncio.get_running_loop().call_later(item.wait_s, self._expire, waiter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,19 +16,31 @@ from eventray.runtime.router import Router
 from eventray.runtime.wire import Answer, Batch, Kind, Reply
 
 
+class FakeItem(NamedTuple):
+    """What travels of a FakeJob."""
+
+    lane: Hashable
+    name: str
+    time: str
+    size: int
+
+
 class FakeJob:
     """A command called `name` for an instance."""
 
-    def __init__(self, instance: str, name: str, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, instance: str, name: str, timeout_s: float = 60.0, *, size: int = 10, patient: bool = False
+    ) -> None:
         self.lane: Hashable = instance
         self.name = name
         self.deadline = time.monotonic() + timeout_s
         self.sent = False
-        self.size = 10
+        self.size = size
+        self.patient = patient
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def item(self) -> Any:
-        return (self.lane, self.name, "again" if self.sent else "first")
+        return FakeItem(self.lane, self.name, "again" if self.sent else "first", self.size)
 
     def complete(self, kind: Kind, payload: Any) -> None:
         if kind is Kind.ERROR:
@@ -91,7 +103,8 @@ class Target:
 
 def send(router: Router, *jobs: FakeJob) -> list[asyncio.Future[Any]]:
     for job in jobs:
-        router.send("target", job)
+        if router.admit(job):
+            router.send("target", job)
     return [job.done for job in jobs]
 
 
@@ -163,7 +176,7 @@ async def test_too_much_for_one_instance_is_refused_at_once() -> None:
     others = send(router, FakeJob("b", "other"))
     target.release.set()
     assert len(await asyncio.gather(*outcomes[:3], *others)) == 4
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_too_much_of_one_client_is_refused_at_once() -> None:
@@ -185,7 +198,7 @@ async def test_a_command_that_left_and_got_no_answer_times_out() -> None:
     [later] = send(router, FakeJob("a", "2"))
     target.release.set()
     assert await later == "2"
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_a_command_whose_target_was_never_reached_says_so() -> None:
@@ -196,7 +209,7 @@ async def test_a_command_whose_target_was_never_reached_says_so() -> None:
     [outcome] = send(router, FakeJob("a", "1", timeout_s=0.05))
     with pytest.raises(ShardUnavailable, match="no such node"):
         await outcome
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_links_that_rest_are_forgotten_when_there_are_many() -> None:
@@ -204,6 +217,7 @@ async def test_links_that_rest_are_forgotten_when_there_are_many() -> None:
     router = Router("client", target.connect, Config())
     for n in range(1_100):
         job = FakeJob("a", "1")
+        assert router.admit(job)
         router.send(f"target-{n}", job)
         await job.done
     assert len(router._links) < 1_100
