@@ -103,6 +103,11 @@ class Account(Aggregate, snapshot_every=20):
             waiter.wait(0.01)
         return Deposited(Decimal(1))
 
+    @command(blocking=True)
+    def think(self, time_s: float) -> Deposited:
+        threading.Event().wait(time_s)
+        return Deposited(Decimal(1))
+
     @command
     def process_id(self) -> Opened:
         return Opened(str(os.getpid()))
