@@ -75,6 +75,7 @@ class _Pass:
         self._window = min(WINDOW_FIRST, self._most)
         self._on_the_way: deque[tuple[Response[Receipt], float]] = deque()
         self._sent_at = 0.0
+        self._was_done = False
 
     def __iter__(self) -> Iterator[Response[Receipt] | float]:
         for command in self._commands:
@@ -90,7 +91,7 @@ class _Pass:
 
     def answered(self) -> None:
         """The oldest has its answer: one more on the way for each quick one doubles the window in a turn of it."""
-        took_s = time.monotonic() - self._sent_at
+        took_s = 0.0 if self._was_done else time.monotonic() - self._sent_at  # done long ago: only its reader is slow
         if took_s > self._patience_s:
             self._window = max(1, self._window - 1)
         elif took_s < self._patience_s / 2:
@@ -106,6 +107,7 @@ class _Pass:
 
     def _oldest(self) -> Response[Receipt]:
         response, self._sent_at = self._on_the_way.popleft()
+        self._was_done = response.done()
         return response
 
 

@@ -11,6 +11,7 @@ from eventray import CommandTimeout, ConcurrencyConflict, Receipt, Runtime
 from eventray.store import NewCommand, NewRecord
 from tests.bank_app import Account, Deposited, make_app
 from tests.conftest import Start
+from tests.waiting import wait_until
 
 EVENTS = make_app("events", "packed").events
 
@@ -81,12 +82,17 @@ def test_a_repeat_is_a_duplicate_though_its_version_is_no_more(runtime: Runtime,
 
 def test_a_command_sent_again_while_it_runs_is_not_run_again(runtime: Runtime, name: str, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    slow = runtime.get(Account, name).wait_for_file
+    slow = runtime.get(Account, name).wait_for_file.options(command_id="once")
+    first = slow.remote(str(gate))
+    runs = Path(f"{gate}.runs")
+    wait_until(runs.exists)
     with pytest.raises(CommandTimeout):
-        slow.options(command_id="once", timeout=0.05).remote(str(gate)).result()
-    again = [slow.options(command_id="once").remote(str(gate)) for _ in range(3)]
+        runtime.get(Account, name).wait_for_file.options(command_id="once", timeout=0.05).remote(str(gate)).result()
+    again = [slow.remote(str(gate)) for _ in range(3)]
     later = runtime.get(Account, name).deposit.remote(Decimal(1))
-    assert not any(response.done() for response in (*again, later))
+    assert not any(response.done() for response in (first, *again, later))
     gate.touch()
+    assert not first.result().duplicate
     assert [(response.result().duplicate, response.result().version) for response in again] == [(True, 1)] * 3
     assert later.result().version == 2
+    assert runs.read_text() == "x"

@@ -109,12 +109,6 @@ def test_send_all_waits_also_when_others_hold_all_room(start: Start, tmp_path: P
     assert [response.result().version for response in held] == [1] * 3
 
 
-def test_slow_commands_of_send_all_do_not_wait_for_each_other_until_they_time_out(start: Start) -> None:
-    runtime = start(command_timeout_s=2.0)
-    outcomes = list(runtime.send_all(Account.think.to("alice", 0.02) for _ in range(200)))
-    assert [outcome for outcome in outcomes if not isinstance(outcome, Receipt)] == []
-
-
 def test_queries_that_wait_for_a_view_are_bounded(start: Start) -> None:
     runtime = start(view_queries_max=5)
     receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
