@@ -165,7 +165,7 @@ class Activation:
             if appended is not None:
                 await self._commit(done, appended, mailbox)
             while mailbox and not self.superseded:
-                if self._repeating and await self._answer_repeated(mailbox):
+                if self._is_repeat_likely(mailbox[0]) and await self._answer_repeated(mailbox):
                     continue
                 if self._state is None:
                     self._state = await self._recover()
@@ -284,6 +284,10 @@ class Activation:
         """Some ids were committed before: those get their first receipt, the others of the batch run again."""
         await self._answer_first([d for d in done.decisions if d.waiting.item.command_id in found], found)
         self._put_back([d for d in done.decisions if d.waiting.item.command_id not in found], mailbox)
+
+    def _is_repeat_likely(self, next: Waiting) -> bool:
+        """Whether ids are looked up before anything runs: after duplicates, or where a run for nothing takes long."""
+        return self._repeating or (next.item.look_up and self._decider.blocks(next))
 
     async def _answer_repeated(self, mailbox: deque[Waiting]) -> bool:
         """Where duplicates come in a row (an import that is run again), find them before they spoil the state.
