@@ -20,6 +20,7 @@ from eventray.domain.errors import (
     CommandFailed,
     ConcurrencyConflict,
     EventRayError,
+    Overloaded,
     ShardFenced,
     ShardUnavailable,
     StoreUnavailable,
@@ -27,8 +28,9 @@ from eventray.domain.errors import (
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
-from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData
+from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData, full
 from eventray.store.port import ShardPort
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, Record
 
@@ -108,6 +110,10 @@ class Activation:
         """Put a command into the mailbox."""
         if self._mailbox is None:
             self._mailbox = deque()
+        most = self._config.mailbox_commands_max
+        if len(self._mailbox) >= most:
+            answer(Kind.FULL, (self.stream, most, "waiting commands", RETRY_AFTER_S))
+            return
         self._mailbox.append(Waiting(item, answer))
         if not self._busy:
             self._busy = True
@@ -159,7 +165,7 @@ class Activation:
             if appended is not None:
                 await self._commit(done, appended, mailbox)
             while mailbox and not self.superseded:
-                if self._repeating and await self._answer_repeated(mailbox):
+                if self._is_repeat_likely(mailbox[0]) and await self._answer_repeated(mailbox):
                     continue
                 if self._state is None:
                     self._state = await self._recover()
@@ -171,6 +177,8 @@ class Activation:
         except OUTCOME_UNKNOWN as error:
             self.superseded = isinstance(error, ActivationSuperseded)
             self._end(done, mailbox, Kind.AGAIN, str(error))
+        except Overloaded as error:  # the shard's; of a command sent before, an earlier run may be committed
+            self._end(done, mailbox, Kind.FULL, full(error))
         except EventRayError as error:
             self._end(done, mailbox, Kind.ERROR, error)
         except Exception as error:
@@ -276,6 +284,10 @@ class Activation:
         """Some ids were committed before: those get their first receipt, the others of the batch run again."""
         await self._answer_first([d for d in done.decisions if d.waiting.item.command_id in found], found)
         self._put_back([d for d in done.decisions if d.waiting.item.command_id not in found], mailbox)
+
+    def _is_repeat_likely(self, next: Waiting) -> bool:
+        """Whether ids are looked up before anything runs: after duplicates, or where a run for nothing takes long."""
+        return self._repeating or (next.item.look_up and self._decider.blocks(next))
 
     async def _answer_repeated(self, mailbox: deque[Waiting]) -> bool:
         """Where duplicates come in a row (an import that is run again), find them before they spoil the state.

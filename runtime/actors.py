@@ -132,6 +132,7 @@ class Shard(Shell):
             generation=identity["generation"],
             run=plan.run,
             durability=config.durability,
+            limits=config.store_limits,
             create=not identity["created"],
         )
         if not identity["created"]:

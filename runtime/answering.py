@@ -20,6 +20,7 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.viewstate import ViewState
 from eventray.runtime.wire import Answerer, Kind, QueryItem
 
@@ -35,6 +36,7 @@ class Answering:
     """The queries of one view.
 
     Args:
+        waiting_max: how many may wait; more are refused at once.
         state: gives the view's state, or None while it has none that may be shown.
         stopped: gives why the view applies nothing more, or "".
     """
@@ -43,11 +45,13 @@ class Answering:
         self,
         model: ProjectionModel,
         generation: int,
+        waiting_max: int,
         state: Callable[[], ViewState | None],
         stopped: Callable[[], str],
     ) -> None:
         self._model = model
         self._generation = generation
+        self._waiting_max = waiting_max
         self._state = state
         self._stopped = stopped
         self._waiters: list[_Waiter] = []
@@ -67,6 +71,9 @@ class Answering:
             return
         if self._stopped():
             answer(Kind.ERROR, ProjectionStopped(self._model.name, self._stopped()))
+            return
+        if len(self._waiters) >= self._waiting_max:
+            answer(Kind.FULL, (f"view {self._model.name}", self._waiting_max, "waiting queries", RETRY_AFTER_S))
             return
         waiter = _Waiter(item, answer)
         waiter.timer = asyncio.get_running_loop().call_later(item.wait_s, self._expire, waiter)

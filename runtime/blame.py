@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eventray.runtime.link import Job
+    from eventray.runtime.lanes import Job
 
 CRASHES_MAX = 3  # that a command has caused, running alone; then it is not sent again
 LOSSES_TOGETHER_MAX = 2  # in company; then it goes alone

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
+from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.ray_setup import import_ray
 from eventray.runtime.session import Runtime
 from eventray.runtime.transport_local import LocalTransport
@@ -43,8 +44,10 @@ def run(
 
     Raises:
         ValueError: a number of shards outside 1..4096, an unknown or wrong setting.
+        RuntimeError: called inside a command, an apply or a query.
         EventRayError: from `with` or the first call: StoreLocked, StoreMismatch, StoreCorrupted, RayUnavailable, ...
     """
+    refuse_in_domain_code("eventray.run()")
     if shards is not None and (isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= 4096):
         raise ValueError(f"shards={shards!r}: choose 1 to 4096")
     if local and detached:
@@ -67,6 +70,7 @@ def connect(app: str | App, **config: Any) -> Runtime:
     Raises:
         EventRayError: from `with` or the first call: UnknownName when no such app runs, RayUnavailable.
     """
+    refuse_in_domain_code("eventray.connect()")
     settings = _settings(config)
     known = app if isinstance(app, App) else None
     name = app.name if isinstance(app, App) else app

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from eventray.store.limits import MIB, WAL_BYTES_MAX, StoreLimits
+
 Durability = Literal["power", "os"]
 
 
@@ -24,20 +26,29 @@ class Config:
     drain_s: float = 10.0  # how long a shutdown waits for what is on its way
     start_timeout_s: float = 120.0  # an app that does not serve by then has failed to start
 
-    client_commands_max: int = 100_000  # of one client, not yet answered; more: Overloaded
+    client_commands_max: int = 100_000  # and queries of one client, not yet answered; more: Overloaded
+    client_bytes_max: int = 64 * MIB  # their arguments; more: Overloaded
     aggregate_commands_max: int = 20_000  # of one client to one instance, not yet answered; more: Overloaded
     send_all_commands_max: int = 16_384  # how many send_all keeps on the way
     batch_commands_max: int = 2_000  # commands in one call to an actor
-    batch_bytes_max: int = 4 << 20  # arguments in one call to an actor
+    batch_bytes_max: int = 4 * MIB  # arguments in one call to an actor
     link_batches_max: int = 2  # calls to one actor that wait for their first reply
     reply_first_s: float = 0.1  # a call to an actor waits so long for its first answer, ...
     reply_grace_s: float = 0.02  # ... and goes back when answers have paused for this time; the rest follows
     poll_s: float = 20.0  # the longest that one call waits at an actor for news
 
+    actor_commands_max: int = 100_000  # and queries of all clients that wait or run in one actor; more: Overloaded
+    actor_bytes_max: int = 64 * MIB  # their arguments; more: Overloaded
+    mailbox_commands_max: int = 20_000  # of all clients that wait for one instance; more: Overloaded
+    view_queries_max: int = 10_000  # that wait until one view has applied what they ask for; more: Overloaded
+
     commit_commands_max: int = 1_000  # commands of one instance in one commit
-    commit_bytes_max: int = 4 << 20  # their events, encoded
-    command_events_max: int = 5_000  # events that one command may return
-    event_bytes_max: int = 1 << 20  # one event, encoded
+    commit_bytes_max: int = 4 * MIB  # events of one command, encoded; a commit of an instance may have twice that
+    command_events_max: int = 5_000  # events of one command; a commit of an instance may have twice that
+    event_bytes_max: int = 1 * MIB  # one event, encoded, with its metadata
+    shard_bytes_max: int = 64 * MIB  # events that wait for their commit at one shard; more: Overloaded
+    snapshot_bytes_max: int = 256 * MIB  # one instance's state; above, it is loaded from its events
+    wal_bytes_max: int = WAL_BYTES_MAX  # a shard's write-ahead log; above, it is emptied as soon as readers let it
     conflict_attempts_max: int = 5  # reloads after another writer's append, then ConcurrencyConflict
     slow_command_s: float = 1.0  # a command that computes longer without blocking=True is named in a warning
     load_page_events: int = 2_000  # events read at once when an instance is loaded
@@ -53,3 +64,19 @@ class Config:
             value = getattr(self, name)
             if name.endswith(("_s", "_max", "_events")) and value <= 0:
                 raise ValueError(f"{name}={value!r}: must be above 0")
+        if self.event_bytes_max > self.commit_bytes_max:
+            raise ValueError(f"event_bytes_max={self.event_bytes_max}: above commit_bytes_max={self.commit_bytes_max}")
+
+    @property
+    def store_limits(self) -> StoreLimits:
+        """The same limits as the store takes them."""
+        defaults = StoreLimits()
+        return StoreLimits(
+            event_bytes_max=self.event_bytes_max,
+            batch_bytes_max=2 * self.commit_bytes_max,
+            batch_events_max=2 * self.command_events_max,
+            pending_bytes_max=self.shard_bytes_max,
+            page_records_max=max(defaults.page_records_max, self.load_page_events, self.read_page_events),
+            snapshot_bytes_max=self.snapshot_bytes_max,
+            wal_bytes_max=self.wal_bytes_max,
+        )

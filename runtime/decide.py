@@ -63,7 +63,7 @@ class Decision:
 class Round:
     """The decisions of one batch on top of `version`, and what the store must be asked to make them true."""
 
-    __slots__ = ("commands", "decisions", "lookups", "size_bytes", "spoiled", "version")
+    __slots__ = ("commands", "decisions", "events", "lookups", "size_bytes", "spoiled", "version")
 
     def __init__(self, version: int) -> None:
         self.version = version
@@ -71,6 +71,7 @@ class Round:
         self.commands: list[NewCommand] = []
         self.lookups: list[str] = []
         self.size_bytes = 0
+        self.events = 0
         self.spoiled = False  # the state may be wrong now: drop it after this round
 
 
@@ -112,7 +113,9 @@ class Decider:
                         break
                     first.copies.append(mailbox.popleft())
                     continue
-                if done.size_bytes >= config.commit_bytes_max or self.blocks(waiting):
+                if done.size_bytes >= config.commit_bytes_max or done.events >= config.command_events_max:
+                    break
+                if self.blocks(waiting):
                     break
                 mailbox.popleft()
                 decision = by_id[waiting.item.command_id] = Decision(waiting)
@@ -208,6 +211,7 @@ class Decider:
         records = [NewRecord(name, data, item.metadata, version) for name, version, data in decision.encoded]
         for record in records:
             done.size_bytes += len(record.data) + len(record.meta)
+        done.events += len(records)
         done.commands.append(NewCommand(item.command_id, records, item.command, decision.fingerprint))
 
     def _failed(self, state: Aggregate, item: CommandItem, error: BaseException) -> EventRayError:

@@ -19,7 +19,7 @@ from ray.exceptions import OwnerDiedError, RayError
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, Shard, ViewShell, named
-from eventray.runtime.link import TargetLost
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
@@ -57,6 +57,8 @@ class Directory:
         self._app = plan.load_app()
         self._starting = asyncio.Lock()
         self._started: Started | None = None
+        self._opening = asyncio.Lock()
+        self._opened = False
         self._ending = False
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,7 +91,16 @@ class Directory:
         return self._started
 
     async def _open(self) -> None:
-        """Read or make the manifest, lock the directory by its views' file, and find or make the actors."""
+        """Read or make the manifest, lock the directory by its views' file, and find or make the actors; once.
+
+        Shards and views may ask before anybody calls `start`: when they were killed together with this actor.
+        """
+        async with self._opening:
+            if not self._opened:
+                await self._open_files()
+                self._opened = True
+
+    async def _open_files(self) -> None:
         plan = self._plan
         directory = Path(plan.directory)
         self._manifest = await asyncio.to_thread(
@@ -121,6 +132,7 @@ class Directory:
             await _wake_all(self._views.values())
         except EventRayError:
             self._kill_all()
+            self._opened = False
             await self._checkpoints.close()
             raise
 
@@ -135,6 +147,7 @@ class Directory:
     @answered
     async def shard_identity(self, index: int) -> dict[str, Any]:
         """What a shard must know to open its file; `created`: the file must exist."""
+        await self._open()
         manifest = self._manifest
         return {
             "store_id": manifest.store_id,
@@ -145,21 +158,25 @@ class Directory:
     @answered
     async def shard_created(self, index: int, node: str) -> None:
         """A shard's file is there from now on: it is never made again."""
+        await self._open()
         self._manifest.mark(index, "created", node)
 
     @answered
     async def load_checkpoint(self, name: str) -> Checkpoint | None:
         """A view's last save."""
+        await self._open()
         return await self._checkpoints.load(name)
 
     @answered
     async def save_checkpoint(self, name: str, positions: dict[int, int], data: bytes, **facts: Any) -> None:
         """Save a view."""
+        await self._open()
         await self._checkpoints.save(name, positions, data, **facts)
 
     @answered
     async def checkpoint_names(self) -> list[str]:
         """The views that have a save."""
+        await self._open()
         return await self._checkpoints.names()
 
     # activations

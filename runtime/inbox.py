@@ -14,7 +14,8 @@ from typing import Any
 
 from eventray.runtime.config import Config
 from eventray.runtime.gate import Gate
-from eventray.runtime.wire import Answer, Answerer, Batch, BatchRefused, Kind, Reply
+from eventray.runtime.quota import Quota
+from eventray.runtime.wire import Answer, Answerer, Batch, BatchRefused, Kind, Reply, full
 
 Handle = Callable[[Any, Answerer], None]
 FORGET_CLIENT_S = 900.0
@@ -33,6 +34,7 @@ class Inbox:
         self._config = config
         self._clients: dict[str, _Client] = {}
         self._gate = Gate()
+        self._quota = Quota("this actor", config.actor_commands_max, config.actor_bytes_max)
 
     def hello(self, client: str) -> int:
         """Greet a client; the epoch that its batches must name."""
@@ -55,7 +57,7 @@ class Inbox:
         if batch.alone:
             return await self._reserve(client, batch)
         await self._gate.enter()
-        pending = _PendingBatch(batch.items, self._gate.leave)
+        pending = _PendingBatch(batch.items, self._gate.leave, self._quota)
         pending.start(self._handle)
         answers = await pending.take(self._config.reply_first_s, self._config.reply_grace_s)
         return self._reply(client, batch.number, pending, answers)
@@ -81,7 +83,7 @@ class Inbox:
     async def _reserve(self, client: _Client, batch: Batch) -> Reply:
         """Wait until nothing runs and keep it so, but start nothing: the client must know first that it is alone."""
         await self._gate.enter_alone()
-        pending = client.open[batch.number] = _PendingBatch(batch.items, self._gate.leave_alone)
+        pending = client.open[batch.number] = _PendingBatch(batch.items, self._gate.leave_alone, self._quota)
         pending.reserved = asyncio.get_running_loop().call_later(RESERVED_S, self._lapse, client, batch.number)
         return Reply([], True)
 
@@ -124,24 +126,33 @@ class _Client:
 class _PendingBatch:
     """The answers of one batch, gathered until they are taken."""
 
-    __slots__ = ("_answers", "_end", "_items", "_waiter", "open", "reserved")
+    __slots__ = ("_answers", "_end", "_items", "_quota", "_waiter", "open", "reserved")
 
-    def __init__(self, items: Sequence[Any], end: Callable[[], None]) -> None:
+    def __init__(self, items: Sequence[Any], end: Callable[[], None], quota: Quota) -> None:
         self.open = len(items)  # not yet taken
         self.reserved: asyncio.TimerHandle | None = None  # it waits for its client: its place is lost when this rings
         self._items = items
         self._end = end  # called when all is answered
+        self._quota = quota
         self._answers: list[Answer] = []
         self._waiter: asyncio.Future[None] | None = None
 
     def start(self, handle: Handle) -> None:
         items, self._items = self._items, ()
         for index, item in enumerate(items):
-            slot = _Slot(self, index)
+            size = item.size
+            refusal = self._quota.admit(size)
+            if refusal is not None:
+                self.add(Answer(index, Kind.FULL, full(refusal)))
+                continue
+            slot = _Slot(self, index, size)
             try:
                 handle(item, slot)
             except Exception as error:  # a fault of ours: it must not leave the others waiting
                 slot(Kind.ERROR, error)
+
+    def leave(self, size: int) -> None:
+        self._quota.leave(size)
 
     def add(self, answer: Answer) -> None:
         self._answers.append(answer)
@@ -171,13 +182,15 @@ class _PendingBatch:
 class _Slot:
     """Where one item's end is reported; a second report is ignored."""
 
-    __slots__ = ("_index", "_pending")
+    __slots__ = ("_index", "_pending", "_size")
 
-    def __init__(self, pending: _PendingBatch, index: int) -> None:
+    def __init__(self, pending: _PendingBatch, index: int, size: int) -> None:
         self._pending: _PendingBatch | None = pending
         self._index = index
+        self._size = size
 
     def __call__(self, kind: Kind, payload: Any) -> None:
         pending, self._pending = self._pending, None
         if pending is not None:
+            pending.leave(self._size)
             pending.add(Answer(self._index, kind, payload))

@@ -46,9 +46,20 @@ class CommandIds:
 class CommandJob:
     """One command for one instance."""
 
-    __slots__ = ("_generation", "_item", "_model", "deadline", "lane", "response", "sent", "size", "timeout_s")
+    __slots__ = (
+        "_generation",
+        "_item",
+        "_model",
+        "deadline",
+        "lane",
+        "patient",
+        "response",
+        "sent",
+        "size",
+        "timeout_s",
+    )
 
-    def __init__(self, model: AggregateModel, item: CommandItem, timeout_s: float) -> None:
+    def __init__(self, model: AggregateModel, item: CommandItem, timeout_s: float, *, patient: bool = False) -> None:
         self._model = model
         self._item = item
         self._generation = 0
@@ -56,7 +67,8 @@ class CommandJob:
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
         self.sent = False
-        self.size = len(item.args) + len(item.metadata) + 64
+        self.size = item.size
+        self.patient = patient
         self.response: Response[Receipt] = Response()
 
     def target(self, transport: Transport) -> Hashable:
@@ -116,6 +128,7 @@ class QueryJob:
 
     __slots__ = ("_item", "_query", "_view", "deadline", "lane", "response", "sent", "size")
 
+    patient = False
     poison = None  # a view may as well die of an event that it applies, whatever is asked
 
     def __init__(self, view: str, query: QueryModel, item: QueryItem) -> None:
@@ -126,7 +139,7 @@ class QueryJob:
         # The view itself answers at the end of wait_s; this is for a view that cannot be reached.
         self.deadline = time.monotonic() + item.wait_s * 1.25 + 1.0
         self.sent = False
-        self.size = len(item.args) + 64
+        self.size = item.size
         self.response: Response[Any] = Response()
 
     def target(self, transport: Transport) -> Hashable:

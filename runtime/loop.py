@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
 from eventray.domain.errors import AppEnded, EventRayError
-from eventray.runtime.link import Job
+from eventray.runtime.lanes import Job
 from eventray.runtime.response import Response, register_engine_thread
 from eventray.runtime.router import Router
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 class EngineLoop:
     """An event loop in a daemon thread of its own; jobs posted in a burst wake it once."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, router: Router) -> None:
         self._name = name
         self.loop = asyncio.new_event_loop()
         self._posted: deque[Job] = deque()
         self._woken = False
-        self._router: Router | None = None
+        self._router = router
         self._target: Callable[[Any], Hashable] | None = None
         self._refusal: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -37,7 +37,12 @@ class EngineLoop:
         self.loop.run_forever()
 
     def post(self, job: Job) -> None:
-        """Hand a job to the Router, from any thread; it waits until the Router is there."""
+        """Hand a job to the Router, from any thread; it waits until its target can be told.
+
+        What the client's quota does not admit has ended in `Overloaded` when this returns.
+        """
+        if not self._router.admit(job):
+            return
         self._posted.append(job)
         if not self._woken:
             self._woken = True
@@ -48,14 +53,14 @@ class EngineLoop:
                 self._posted.clear()
                 job.fail(self._refusal or AppEnded(self._name))
 
-    def open(self, router: Router, target: Callable[[Any], Hashable]) -> None:
+    def open(self, target: Callable[[Any], Hashable]) -> None:
         """Begin to hand over jobs (in the loop); `target` says where each goes."""
-        self._router, self._target = router, target
+        self._target = target
         self._drain()
 
     def refuse(self, error: BaseException) -> None:
         """Fail what was posted and will be (in the loop)."""
-        self._refusal, self._router = error, None
+        self._refusal = error
         self._drain()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> Response[T]:
@@ -106,12 +111,17 @@ class EngineLoop:
         self._woken = False  # before the queue is read: whoever posts later wakes again
         if self._refusal is not None:
             while self._posted:
-                self._posted.popleft().fail(self._refusal)
+                self._end(self._posted.popleft(), self._refusal)
             return
-        router, target = self._router, self._target
-        while self._posted and router is not None and target is not None:
+        while self._posted and self._target is not None:
             job = self._posted.popleft()
             try:
-                router.send(target(job), job)
+                target = self._target(job)
             except EventRayError as error:
-                job.fail(error)
+                self._end(job, error)
+            else:
+                self._router.send(target, job)
+
+    def _end(self, job: Job, error: BaseException) -> None:
+        job.fail(error)
+        self._router.landed(job)

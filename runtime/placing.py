@@ -14,7 +14,7 @@ from ray.util import list_named_actors
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import ActivationShell, Plan, named
 from eventray.runtime.app import App
-from eventray.runtime.link import TargetLost
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.placement import Dedicated
 from eventray.runtime.remote import ask_status, call, find_actor, kill
 from eventray.runtime.status import ActivationStatus

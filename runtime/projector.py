@@ -59,7 +59,7 @@ class ProjectionRunner:
         self._shows = False  # whether the state is one that stood in the log: not half of an event
         self._applied_before = self._saved_applied = 0
         self._letters: dict[int, set[int]] = {}  # rows of dead letters that this view may have to take away
-        self._answering = Answering(model, generation, self._shown, lambda: self._reason)
+        self._answering = Answering(model, generation, config.view_queries_max, self._shown, lambda: self._reason)
         self._tasks: list[asyncio.Task[None]] = []
         self._saving = asyncio.Lock()
         self._turn = asyncio.Lock()  # who changes the state: a page, or what follows from a failure

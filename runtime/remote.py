@@ -14,7 +14,7 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError, RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
-from eventray.runtime.link import TargetLost
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_reply
 from eventray.store.records import (
     BatchResult,

@@ -12,15 +12,17 @@ import contextlib
 import time
 from collections.abc import Hashable
 
-from eventray.domain.errors import Overloaded
+from eventray.runtime.channel import Connect
 from eventray.runtime.config import Config
-from eventray.runtime.link import Connect, Job, Link
+from eventray.runtime.lanes import Job
+from eventray.runtime.link import Link
+from eventray.runtime.quota import Quota
 
 LINKS_IDLE_MAX = 1_024
 
 
 class Router:
-    """Sends jobs to targets; runs in one event loop.
+    """Sends jobs to targets; runs in one event loop, but for `admit`.
 
     Args:
         connect: coroutine function that finds a target's live incarnation.
@@ -30,39 +32,44 @@ class Router:
         self.client = client
         self.config = config
         self.connect = connect
-        self.outstanding = 0
+        self.quota = Quota("this client", config.client_commands_max, config.client_bytes_max)
         self._number = 0
         self._empty = asyncio.Event()
-        self._empty.set()
         self._links: dict[Hashable, Link] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
 
+    def admit(self, job: Job) -> bool:
+        """Count a job in, from any thread, before it is sent; False when too much is open: it ended in `Overloaded`."""
+        refusal = self.quota.admit(job.size)
+        if refusal is not None:
+            job.fail(refusal)
+        return refusal is None
+
     def send(self, target: Hashable, job: Job) -> None:
-        """Put a job on its way (in the Router's loop). Ends it with `Overloaded` when too many are open."""
-        if self.outstanding >= self.config.client_commands_max:
-            job.fail(Overloaded("client", self.config.client_commands_max, "commands", 0.1))
-            return
+        """Put an admitted job on its way; `Overloaded` ends it when too much is open for its instance."""
         link = self._links.get(target)
         if link is None:
             if len(self._links) >= LINKS_IDLE_MAX:
                 self._forget_idle()
             link = self._links[target] = Link(self, target)
         if link.add(job):
-            self.outstanding += 1
-            self._empty.clear()
             self._watch(job.deadline)
+        else:
+            self.landed(job)
 
-    def landed(self) -> None:
+    def landed(self, job: Job) -> None:
         """A job has ended."""
-        self.outstanding -= 1
-        if not self.outstanding:
+        self.quota.leave(job.size)
+        if not self.quota.items:
             self._empty.set()
 
     async def drained(self, timeout_s: float) -> None:
-        """Wait until nothing is on its way, or for `timeout_s`."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), timeout_s)
+        """Wait until nothing is on its way, or for `timeout_s`; nothing may be admitted meanwhile."""
+        self._empty.clear()
+        if self.quota.items:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
 
     def next_number(self) -> int:
         """The number of the next batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,12 +15,12 @@ from eventray.domain.errors import AppEnded, UnknownName
 from eventray.domain.messages import Command, CommandOptions, Event, Heads, Receipt
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
+from eventray.runtime.channel import Channel
 from eventray.runtime.config import Config
 from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
 from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
-from eventray.runtime.link import Channel
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import (
     AggregateModel,
@@ -60,14 +61,14 @@ class Runtime:
         self._transport = transport
         self._client = uuid.uuid4().hex
         self._ids = CommandIds()
-        self._engine = EngineLoop(app_name)
+        self._router = Router(self._client, self._connect, config)
+        self._engine = EngineLoop(app_name, self._router)
         self._ended: Response[None] | None = None
         self._aggregates: dict[type[Any], AggregateModel] = {}
         self._projections: dict[type[Any], ProjectionModel] = {}
         if app is not None:
             self._aggregates = {model.cls: model for model in app.aggregates.values()}
             self._projections = {model.cls: model for model in app.projections.values()}
-        self._router: Router | None = None
         self._started: Response[None] = self._engine.spawn(self._start())
 
     async def _start(self) -> None:
@@ -76,8 +77,7 @@ class Runtime:
         except Exception as error:
             self._engine.refuse(error)
             raise
-        self._router = Router(self._client, self._connect, self.config)
-        self._engine.open(self._router, lambda job: job.target(self._transport))
+        self._engine.open(lambda job: job.target(self._transport))
 
     async def _connect(self, target: Hashable) -> Channel:
         return await self._transport.connect(target, self._client)
@@ -140,11 +140,9 @@ class Runtime:
     async def _shut(self, app: bool) -> None:
         ended = AppEnded(self.app_name)
         self._engine.refuse(ended)  # from now on; what was sent before is answered
-        if self._router is not None:
-            await self._router.drained(self.config.drain_s)
+        await self._router.drained(self.config.drain_s)
         await (self._transport.shutdown() if app else self._transport.leave())
-        if self._router is not None:
-            self._router.close(ended)
+        self._router.close(ended)
 
     def _close(self) -> None:
         if self._ended is None:  # it did not start: there is nothing to leave
@@ -181,6 +179,9 @@ class Runtime:
         Raises:
             InvalidId, UnknownName, TypeError, EncodingError: what is wrong with it.
         """
+        return self._send(command, patient=False)
+
+    def _send(self, command: Command, *, patient: bool) -> Response[Receipt]:
         refuse_in_domain_code("runtime.send()")
         check_id(check_instance_id(command.id))
         model = self._aggregate(command.aggregate)
@@ -188,19 +189,27 @@ class Runtime:
         if command_model is None:
             raise UnknownName("command", f"{model.name}.{command.name}", tuple(model.commands))
         args = command_model.encode(command.args, command.kwargs)
-        return self.send_command(model, command.id, command_model, args, command.options)
+        return self.send_command(model, command.id, command_model, args, command.options, patient=patient)
 
     def send_all(self, commands: Iterable[Command], progress: bool = False) -> SendAll:
         """Send many commands, as many at once as is good; iterate (`for` or `async for`) over what each came to.
 
-        Gives, in order, a Receipt or the EventRayError of each command. Nothing is sent before the first step.
+        It waits for room where a single command would end in `Overloaded`, and gives, in order, a Receipt or
+        the EventRayError of each. Nothing is sent before the first step.
         """
-        return SendAll(self, commands, self.config.send_all_commands_max, progress)
+        return SendAll(functools.partial(self._send, patient=True), commands, self.config, progress)
 
     def send_command(
-        self, model: AggregateModel, id: str, command: CommandModel, args: bytes, options: CommandOptions
+        self,
+        model: AggregateModel,
+        id: str,
+        command: CommandModel,
+        args: bytes,
+        options: CommandOptions,
+        *,
+        patient: bool = False,
     ) -> Response[Receipt]:
-        """Put an encoded command on its way (what handles call)."""
+        """Put an encoded command on its way (what handles call); a `patient` one waits for room at its instance."""
         timeout = self.config.command_timeout_s if options.timeout is None else options.timeout
         item = CommandItem(
             model.name,
@@ -212,7 +221,7 @@ class Runtime:
             options.expected_version,
             encode_metadata(options.metadata),
         )
-        job = CommandJob(model, item, timeout)
+        job = CommandJob(model, item, timeout, patient=patient)
         self._engine.post(job)
         return job.response
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
 from eventray.runtime.app import App
-from eventray.runtime.link import Channel
+from eventray.runtime.channel import Channel
 from eventray.runtime.status import Status
 from eventray.store.port import CheckpointPort, ShardPort
 

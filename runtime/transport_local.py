@@ -53,7 +53,11 @@ class LocalTransport:
         """Open the store, and start every view from its last save."""
         config = self._config
         self._store = await EventStore.open(
-            self._data, app=self.app.name, shards=self._count, durability=config.durability
+            self._data,
+            app=self.app.name,
+            shards=self._count,
+            durability=config.durability,
+            limits=config.store_limits,
         )
         try:
             for index, shard in self._store.shards.items():

@@ -17,9 +17,9 @@ from ray.util import list_named_actors
 from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
+from eventray.runtime.channel import Channel, TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options
-from eventray.runtime.link import Channel, TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from eventray.domain.errors import Overloaded
+
+ITEM_BYTES = 64  # of an item besides its arguments
+
 
 class Kind(enum.IntEnum):
     """How an item ended."""
@@ -19,6 +23,7 @@ class Kind(enum.IntEnum):
     VALUE = 1  # payload: (bytes of the query's result, positions of the view)
     ERROR = 2  # payload: the exception
     AGAIN = 3  # payload: why; nothing was decided here, the Router sends the item again
+    FULL = 4  # payload: the arguments of `Overloaded`; this time the item was not taken, an earlier one may have been
 
 
 class CommandItem(NamedTuple):
@@ -33,6 +38,11 @@ class CommandItem(NamedTuple):
     expected_version: int | None
     metadata: bytes  # MessagePack map of the caller's metadata, b"" for none
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes on its way."""
+        return len(self.args) + len(self.metadata) + ITEM_BYTES
+
 
 class QueryItem(NamedTuple):
     """One query for one view."""
@@ -43,6 +53,11 @@ class QueryItem(NamedTuple):
     generation: int  # the store's when these positions were seen; 0: not known
     wait_s: float
     serve_stale: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes on its way."""
+        return len(self.args) + ITEM_BYTES
 
 
 class Batch(NamedTuple):
@@ -87,6 +102,13 @@ class BatchRefused(Exception):  # noqa: N818  (control flow between engine parts
 
 
 Answerer = Callable[[Kind, Any], None]
+
+
+def full(error: Overloaded) -> tuple[str, int, str, float]:
+    """The payload of `Kind.FULL`."""
+    return error.where, error.limit, error.unit, error.retry_after_s
+
+
 Dumps = Callable[[BaseException], bytes]
 Loads = Callable[[bytes], BaseException]
 

@@ -98,6 +98,9 @@ class Account(Aggregate, snapshot_every=20):
 
     @command(blocking=True)
     def wait_for_file(self, path: str) -> Deposited:
+        """The file `path`.runs grows by a byte each time that it runs."""
+        with Path(f"{path}.runs").open("a") as runs:
+            runs.write("x")
         waiter = threading.Event()
         while not Path(path).exists():
             waiter.wait(0.01)

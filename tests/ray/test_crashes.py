@@ -68,6 +68,16 @@ def test_a_killed_process_changes_nothing(runtime: Runtime, victim: Callable[[Ru
     wait_until(lambda: {shard.state for shard in runtime.status().result().shards} == {"serving"})
 
 
+def test_a_directory_killed_together_with_a_shard_answers_it_before_anybody_else(runtime: Runtime) -> None:
+    alice = runtime.get(Account, "alice")
+    alice.deposit.remote(Decimal(1)).result()
+    victims = [pid_of_directory(runtime), *(shard.pid for shard in runtime.status().result().shards)]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert alice.deposit.remote(Decimal(1)).result().version == 2
+    assert runtime.state(Account, "alice").result().balance == 2
+
+
 def test_commands_keep_their_order_across_a_crash(runtime: Runtime) -> None:
     alice = runtime.get(Account, "alice")
     alice.deposit.remote(Decimal(1)).result()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eventray import App, CommandFailed, ConcurrencyConflict, Event, ImpureCommand, Packed
+from eventray import App, CommandFailed, ConcurrencyConflict, Event, ImpureCommand, Overloaded, Packed
 from eventray.domain.aggregate import Aggregate, command
 from eventray.runtime.activation import Activation
 from eventray.runtime.config import Config
@@ -198,6 +198,39 @@ async def test_a_fault_of_the_engine_answers_everything_and_the_next_command_beg
         assert [(await answer)[0] for answer in answers] == [Kind.ERROR] * 3
     kind, receipt = await one.send("deposit", Decimal(1))
     assert (kind, receipt.version) == (Kind.RECEIPT, 2)
+
+
+async def test_a_full_mailbox_takes_nothing_more_and_goes_on(shard: Shard) -> None:
+    one = Running(shard, mailbox_commands_max=3)
+    answers = [one.send("deposit", Decimal(n)) for n in range(1, 6)]
+    ended = [await answer for answer in answers]
+    assert [kind for kind, _ in ended] == [Kind.RECEIPT] * 3 + [Kind.FULL] * 2
+    assert ended[4][1][:2] == (STREAM, 3)
+    kind, receipt = await one.send("deposit", Decimal(1))
+    assert (kind, receipt.version) == (Kind.RECEIPT, 4)
+
+
+async def test_an_overloaded_shard_refuses_without_a_word_on_earlier_runs(shard: Shard, monkeypatch: Any) -> None:
+    one = Running(shard)
+    await one.send("deposit", Decimal(1))
+
+    async def overloaded(*args: Any, **kwargs: Any) -> Any:
+        raise Overloaded("shard 0", 5, "waiting appends", 0.05)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shard, "append_batch", overloaded)
+        assert await one.send("deposit", Decimal(1)) == (Kind.FULL, ("shard 0", 5, "waiting appends", 0.05))
+    kind, receipt = await one.send("deposit", Decimal(1))
+    assert (kind, receipt.version) == (Kind.RECEIPT, 2)
+
+
+async def test_many_events_of_many_commands_are_several_commits_within_the_limits_of_the_shard(tmp_path: Path) -> None:
+    config = Config(command_events_max=2)
+    shard = await Shard.open(tmp_path, 0, store_id="s", generation=1, run="r", limits=config.store_limits, create=True)
+    one = Running(shard, command_events_max=2)
+    ended = [await answer for answer in [one.send("deposit_twice", Decimal(1)) for _ in range(10)]]
+    assert [(kind, receipt.version) for kind, receipt in ended] == [(Kind.RECEIPT, 2 * n) for n in range(1, 11)]
+    await shard.close()
 
 
 def test_ranges_that_lie_close_together_are_one() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from eventray.domain.errors import CommandPoisoned
 from eventray.runtime.blame import CRASHES_MAX, LOSSES_TOGETHER_MAX
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.link import TargetLost
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answerer, Batch, Kind, Reply
 from tests.runtime.test_router import FakeJob, send
@@ -51,7 +51,7 @@ class Life:
     def handle(self, item: Any, answer: Answerer) -> None:
         if self.died.done():
             return
-        lane, name, _ = item
+        lane, name, *_ = item
         if self.process.deadly(name):
             self.process.deaths += 1
             self.died.set_result(None)
@@ -84,7 +84,7 @@ def named(instances: int, each: int) -> list[FakeJob]:
 
 async def outcomes_of(*routed: tuple[Router, FakeJob]) -> dict[str, Any]:
     for router, job in routed:
-        router.send("target", job)
+        send(router, job)
     outcomes = await asyncio.gather(*(job.done for _, job in routed), return_exceptions=True)
     return {job.name: outcome for (_, job), outcome in zip(routed, outcomes, strict=True)}
 
@@ -100,7 +100,7 @@ async def test_a_command_that_always_kills_is_refused_and_all_others_are_answere
     assert process.deaths <= DEATHS_MAX * len(poisoned)
     for i in range(10):
         assert process.answered[f"i{i}"] == [name for n in range(3) if (name := f"{i}.{n}") not in poisoned]
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_after_a_refusal_commands_go_together_again() -> None:
@@ -209,4 +209,4 @@ async def test_a_suspect_whose_time_is_over_holds_up_nobody() -> None:
         [later] = send(router, FakeJob("b", "later"))
         process.answered["kept"][0](Kind.VALUE, "late")  # type: ignore[operator]
         assert await later == "later"
-    assert router.outstanding == 0
+    assert router.quota.items == 0

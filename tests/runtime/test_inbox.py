@@ -136,6 +136,21 @@ async def test_a_client_that_does_not_come_for_its_turn_alone_holds_up_nobody(mo
     assert target.handled == ["other"]
 
 
+@pytest.mark.parametrize("limit", [{"actor_commands_max": 2}, {"actor_bytes_max": 2 * item("slow").size}])
+async def test_what_an_actor_has_no_room_for_is_refused_at_once_whoever_sends_it(limit: dict[str, int]) -> None:
+    target = Target()
+    target.inbox = Inbox(7, target.handle, Config(reply_first_s=0.01, reply_grace_s=0.01, **limit))  # type: ignore[arg-type]
+    await target.inbox.submit(batch(1, "slow 1", "slow 2"))
+    reply = await target.inbox.submit(batch(1, "a", "b")._replace(client="another"))
+    assert [(answer.kind, answer.payload[2]) for answer in reply.answers] == [
+        (Kind.FULL, "commands and queries" if "actor_commands_max" in limit else "bytes of arguments")
+    ] * 2
+    assert not reply.pending
+    target.waiting["slow 1"](Kind.VALUE, "done")
+    assert (await target.inbox.submit(batch(2, "c"))).answers[0].payload == "c"
+    assert target.handled == ["slow 1", "slow 2", "c"]
+
+
 async def test_an_item_whose_handler_fails_keeps_nobody_else_waiting() -> None:
     target = Target()
 

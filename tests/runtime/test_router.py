@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from eventray.domain.errors import CommandPoisoned, CommandTimeout, Overloaded, ShardUnavailable
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
-from eventray.runtime.link import TargetLost
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answer, Batch, Kind, Reply
+
+
+class FakeItem(NamedTuple):
+    """What travels of a FakeJob."""
+
+    lane: Hashable
+    name: str
+    time: str
+    size: int
 
 
 class FakeJob:
     """A command called `name` for an instance."""
 
-    def __init__(self, instance: str, name: str, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, instance: str, name: str, timeout_s: float = 60.0, *, size: int = 10, patient: bool = False
+    ) -> None:
         self.lane: Hashable = instance
         self.name = name
         self.deadline = time.monotonic() + timeout_s
         self.sent = False
-        self.size = 10
+        self.size = size
+        self.patient = patient
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def item(self) -> Any:
-        return (self.lane, self.name, "again" if self.sent else "first")
+        return FakeItem(self.lane, self.name, "again" if self.sent else "first", self.size)
 
     def complete(self, kind: Kind, payload: Any) -> None:
         if kind is Kind.ERROR:
@@ -59,6 +72,7 @@ class Target:
         self.arrived = asyncio.Event()
         self.second = asyncio.Event()
         self.again: set[str] = set()
+        self.full: set[str] = set()
         self.connected = 0
 
     async def connect(self, target: Hashable) -> Target:
@@ -77,9 +91,12 @@ class Target:
         answers = []
         for index, item in enumerate(batch.items):
             name = str(item[1])
-            kind = Kind.AGAIN if name in self.again else Kind.VALUE
-            self.again.discard(name)
-            answers.append(Answer(index, kind, name))
+            if name in self.full:
+                answers.append(Answer(index, Kind.FULL, ("here", 3, "commands", 0.05)))
+            else:
+                answers.append(Answer(index, Kind.AGAIN if name in self.again else Kind.VALUE, name))
+        self.again.clear()
+        self.full.clear()
         return Reply(answers, False)
 
     async def collect(self, client: str, number: int) -> Reply:
@@ -91,7 +108,8 @@ class Target:
 
 def send(router: Router, *jobs: FakeJob) -> list[asyncio.Future[Any]]:
     for job in jobs:
-        router.send("target", job)
+        if router.admit(job):
+            router.send("target", job)
     return [job.done for job in jobs]
 
 
@@ -163,7 +181,7 @@ async def test_too_much_for_one_instance_is_refused_at_once() -> None:
     others = send(router, FakeJob("b", "other"))
     target.release.set()
     assert len(await asyncio.gather(*outcomes[:3], *others)) == 4
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_too_much_of_one_client_is_refused_at_once() -> None:
@@ -173,6 +191,57 @@ async def test_too_much_of_one_client_is_refused_at_once() -> None:
     with pytest.raises(Overloaded):
         await outcomes[2]
     await asyncio.gather(*outcomes[:2])
+
+
+async def test_the_bytes_of_one_client_are_bounded_and_one_large_command_always_fits() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(client_bytes_max=100))
+    target.release.clear()
+    large, refused = send(router, FakeJob("a", "1", size=1_000), FakeJob("b", "2", size=1))
+    with pytest.raises(Overloaded, match="100 bytes") as overloaded:
+        await refused
+    assert pickle.loads(pickle.dumps(overloaded.value)).retry_after_s == overloaded.value.retry_after_s > 0
+    target.release.set()
+    await large
+    assert await asyncio.gather(*send(router, FakeJob("b", "3", size=99), FakeJob("b", "4", size=99))) == ["3", "4"]
+
+
+async def test_a_full_target_refuses_what_is_new_and_gets_what_was_sent_before_again() -> None:
+    target = Target(lose=1)
+    router = Router("client", target.connect, Config(link_batches_max=1))
+    target.release.clear()
+    before = send(router, FakeJob("a", "1"), FakeJob("a", "2"))  # lost: an earlier run may have stored them
+    await target.arrived.wait()
+    new = send(router, FakeJob("a", "3"), FakeJob("b", "4"))
+    patient = send(router, FakeJob("a", "5", patient=True))
+    target.full = {"2", "3", "5"}
+    target.release.set()
+    assert await asyncio.gather(*before, new[1], *patient) == ["1", "2", "4", "5"]
+    with pytest.raises(Overloaded, match="here already holds its limit of 3 commands"):
+        await new[0]
+    assert target.sent() == [["1", "2"], ["4", "1", "2", "3", "5"], ["2", "5"]]
+    assert target.connected == 2  # a full target is not a lost one
+    assert router.quota.items == 0
+
+
+async def test_what_waits_for_room_is_ended_with_its_router() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config())
+    target.full = {"1"}
+    [waiting] = send(router, FakeJob("a", "1", patient=True))
+    await target.arrived.wait()
+    for _ in range(5):  # its answer is taken: it waits to go again
+        await asyncio.sleep(0)
+    router.close(ShardUnavailable(-1, "the app is ending"))
+    with pytest.raises(ShardUnavailable):
+        await waiting
+
+
+async def test_a_patient_command_is_not_refused_by_the_limit_of_its_instance() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(aggregate_commands_max=2))
+    outcomes = send(router, *(FakeJob("a", f"{n}", patient=True) for n in range(5)))
+    assert len(await asyncio.gather(*outcomes)) == 5
 
 
 async def test_a_command_that_left_and_got_no_answer_times_out() -> None:
@@ -185,7 +254,7 @@ async def test_a_command_that_left_and_got_no_answer_times_out() -> None:
     [later] = send(router, FakeJob("a", "2"))
     target.release.set()
     assert await later == "2"
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_a_command_whose_target_was_never_reached_says_so() -> None:
@@ -196,7 +265,7 @@ async def test_a_command_whose_target_was_never_reached_says_so() -> None:
     [outcome] = send(router, FakeJob("a", "1", timeout_s=0.05))
     with pytest.raises(ShardUnavailable, match="no such node"):
         await outcome
-    assert router.outstanding == 0
+    assert router.quota.items == 0
 
 
 async def test_links_that_rest_are_forgotten_when_there_are_many() -> None:
@@ -204,6 +273,7 @@ async def test_links_that_rest_are_forgotten_when_there_are_many() -> None:
     router = Router("client", target.connect, Config())
     for n in range(1_100):
         job = FakeJob("a", "1")
+        assert router.admit(job)
         router.send(f"target-{n}", job)
         await job.done
     assert len(router._links) < 1_100
