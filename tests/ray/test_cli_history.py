@@ -66,7 +66,7 @@ def test_tail_prints_the_last_events_of_a_kind(told: Runtime, terminal: Terminal
 
 
 def test_tail_goes_on_with_news(told: Runtime) -> None:
-    command = [EVENTRAY, "tail", "--json", "--last", "1", "--app", "told"]
+    command: list[str | Path] = [EVENTRAY, "tail", "--json", "--last", "1", "--app", "told"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout as lines:
