@@ -165,6 +165,7 @@ class Shard(Shell):
             os.getpid(),
             this_node(),
             lost_with_power=store.lost_with_power,
+            packed=host.statuses(),
         )
 
     @answered
