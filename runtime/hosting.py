@@ -57,9 +57,7 @@ class PackedHost:
     def statuses(self) -> tuple[AggregateStatus, ...]:
         """The activations by class; of those that live elsewhere nothing."""
         return tuple(
-            AggregateStatus(
-                name, "Packed", len(active), self._started[name], self._passivated[name], None, self._since
-            )
+            AggregateStatus(name, "Packed", len(active), self._started[name], self._passivated[name], None, self._since)
             for name, active in self._active.items()
             if active or self._started[name] or isinstance(self._app.placement_of(name), Packed)
         )
