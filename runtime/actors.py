@@ -278,15 +278,14 @@ class ActivationShell(Shell):
         assert self._host is not None
         activation = self._host.activation
         return ActivationStatus(
-            activation.stream, "active", activation.pending, activation.idle_s, os.getpid(), this_node()
+            activation.stream, "active", activation.pending, self._host.idle_s, os.getpid(), this_node()
         )
 
     @answered
     async def leave(self, idle_s: float) -> bool:
         """Take nothing more, if there is no work and was none for `idle_s`; gives whether."""
         if self._host is not None and not self._closed:
-            activation = self._host.activation
-            if not activation.idle or activation.idle_s < idle_s:
+            if not 0.0 < self._host.idle_s >= idle_s:
                 return False
             self._host.leaving = True
         self._closed = True

@@ -22,6 +22,7 @@ from eventray.store.port import LocalShardPort, ShardPort
 from eventray.store.records import BatchResult
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
+FIRST_COMMAND_S = 5.0  # who had a dedicated activation made has sent its command by then
 LOOKS_FOR_ROOM = 16  # activations with work that are passed over at a time
 
 
@@ -72,10 +73,11 @@ class PackedHost:
         if activation is None:
             activation = active[item.id] = self._activate(item)
             self._started[item.aggregate] += 1
+            activation.submit(item, answer)  # first: one without work might have to make room
             self._make_room(item.aggregate)
         else:
             active.move_to_end(item.id)
-        activation.submit(item, answer)
+            activation.submit(item, answer)
 
     async def drain(self) -> None:
         """Wait until every command taken so far is answered."""
@@ -196,6 +198,7 @@ class DedicatedHost:
             model, Decider(model, config), stream, shard, config, take_over=True, schedule=self._run
         )
         self.leaving = False
+        self._expecting_until = time.monotonic() + FIRST_COMMAND_S
         self._task: asyncio.Task[None] | None = None
 
     def _run(self, activation: Activation) -> None:
@@ -206,7 +209,13 @@ class DedicatedHost:
         if self.leaving or self.activation.superseded:
             answer(Kind.AGAIN, f"{self.activation.stream} is being passivated")
             return
+        self._expecting_until = 0.0
         self.activation.submit(item, answer)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without a command; 0 while there is one, also while the one that it was made for is on its way."""
+        return 0.0 if time.monotonic() < self._expecting_until else self.activation.idle_s
 
     async def passivate(self) -> None:
         """Take nothing more, and wait until everything taken is answered."""

@@ -29,6 +29,7 @@ from eventray.store.manifest import Manifest
 log = logging.getLogger("eventray.runtime")
 
 LOOK_S = 0.25  # who has not told by then how it stands has work, or is starting; and how often is looked for room
+FRESH_S = 1.0  # what was told earlier is asked again
 WAIT_S = 2.0  # who waits longer for room is told what for
 NAME_FREE_S = 10.0  # the name of an actor that was killed is free by then
 NAME_POLL_S = 0.05
@@ -53,6 +54,7 @@ class _Placed:
     node: str | None  # where it is, as far as is known
     actor: Any = None  # None: it is being made
     told: ActivationStatus | None = None  # the last it told
+    told_at: float = 0.0
     asking: asyncio.Task[ActivationStatus | None] | None = None
     leaving: asyncio.Task[bool] | None = None
 
@@ -303,8 +305,10 @@ class Placer:
         asked = [one for one in some if one.actor is not None and one.leaving is None]
         if not asked:
             return []
+        now = time.monotonic()
         for one in asked:
-            one.asking = one.asking or self._spawn(self._ask(one))
+            if one.asking is None or (one.asking.done() and now - one.told_at > FRESH_S):
+                one.asking = self._spawn(self._ask(one))
         await asyncio.wait([one.asking for one in asked if one.asking is not None], timeout=LOOK_S)
         told = []
         for one in asked:
@@ -317,7 +321,7 @@ class Placer:
     async def _ask(self, one: _Placed) -> ActivationStatus | None:
         status = await ask_status(one.actor)
         if isinstance(status, ActivationStatus):
-            one.told, one.node = status, status.node
+            one.told, one.told_at, one.node = status, time.monotonic(), status.node
             return status
         if isinstance(status, TargetLost) and await self._is_dead(one):
             self._forget(one)

@@ -65,17 +65,18 @@ def test_those_asked_for_at_once_start_side_by_side(run: Run, tmp_path: Path) ->
 
 def test_who_waits_for_room_holds_up_no_other_class_and_is_told_what_for(run: Run, tmp_path: Path) -> None:
     runtime = run(Dedicated(max_active=2))
-    path = str(tmp_path / "go")
-    busy = [runtime.get(Account, id).wait_for_file.remote(path) for id in ("a", "b")]
-    wait_until(lambda: active(runtime) == ["Account/a", "Account/b"])
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    busy = [runtime.get(Account, id).meet.remote(str(meeting), 2) for id in ("a", "b")]
+    wait_until(lambda: len(list(meeting.iterdir())) == 2)
     late = runtime.get(Account, "late").deposit
-    with pytest.raises(ShardUnavailable, match="all 2 active instances of Account have work .max_active=2"):
+    with pytest.raises(ShardUnavailable, match=r"all 2 active instances of Account have work \(max_active=2"):
         late.options(timeout=10.0).remote(Decimal(1)).result()
     waits = late.remote(Decimal(1))
     assert runtime.get(Other, "x").say.remote("hello").result().version == 1
     assert [response.done() for response in (*busy, waits)] == [False] * 3
     assert active(runtime) == ["Account/a", "Account/b", "Other/x"]  # none with work was passivated
-    Path(path).touch()
+    (meeting / "me").touch()
     assert [response.result().version for response in (*busy, waits)] == [1, 1, 1]
 
 
@@ -179,16 +180,20 @@ def test_a_slow_dedicated_command_delays_no_other_instance_and_its_outcome_is_le
     run: Run, tmp_path: Path
 ) -> None:
     runtime = run(Dedicated())
-    path = tmp_path / "go"
-    slow = Account.compute_until.options(command_id="slow", timeout=5.0).to("slow", str(path))
+    path, started = tmp_path / "go", tmp_path / "started"
+    for id in ("slow", "quick"):
+        runtime.get(Account, id).deposit.remote(Decimal(1)).result()
+    slow = Account.compute_until.options(command_id="slow", timeout=3.0).to("slow", str(path), str(started))
     first = runtime.send(slow)
-    assert runtime.get(Account, "quick").deposit.remote(Decimal(1)).result().version == 1
+    wait_until(started.exists)
+    assert runtime.get(Account, "quick").deposit.remote(Decimal(1)).result().version == 2
     with pytest.raises(CommandTimeout) as timeout:
         first.result()
     assert timeout.value.command_id == "slow"
     states = {one.stream: one.state for one in runtime.status().result().activations}
     assert states == {"Account/slow": "silent", "Account/quick": "active"}
     path.touch()
-    wait_until(lambda: runtime.state(Account, "slow").result().version == 1)
-    again = runtime.send(slow).result()
-    assert (again.version, again.duplicate) == (1, True)
+    wait_until(lambda: runtime.state(Account, "slow").result().version == 2)
+    again = Account.compute_until.options(command_id="slow").to("slow", str(path), str(started))
+    receipt = runtime.send(again).result()
+    assert (receipt.version, receipt.duplicate) == (2, True)
