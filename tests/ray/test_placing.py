@@ -197,3 +197,17 @@ def test_a_slow_dedicated_command_delays_no_other_instance_and_its_outcome_is_le
     again = Account.compute_until.options(command_id="slow").to("slow", str(path), str(started))
     receipt = runtime.send(again).result()
     assert (receipt.version, receipt.duplicate) == (2, True)
+
+
+def test_an_undeclared_slow_packed_command_delays_no_other_shard(run: Run, tmp_path: Path) -> None:
+    runtime = run(Packed())
+    homes = {f"a{n}": runtime.get(Account, f"a{n}").deposit.remote(Decimal(1)).result().shard for n in range(20)}
+    slow = next(id for id, shard in homes.items() if shard == 0)
+    path, started = tmp_path / "go", tmp_path / "started"
+    response = runtime.get(Account, slow).compute_until.remote(str(path), str(started))
+    wait_until(started.exists)
+    for id in [id for id, shard in homes.items() if shard == 1]:
+        assert runtime.get(Account, id).deposit.remote(Decimal(1)).result().version == 2
+    assert not response.done()
+    path.touch()
+    assert response.result().version == 2

@@ -139,3 +139,18 @@ async def test_a_start_that_fails_leaves_its_place_to_the_next_try(monkeypatch: 
     with pytest.raises(placing.NoRoom, match="Ray says no"):
         await world.placer.activate("Robot", "r")
     assert (await world.placer.activate("Robot", "r")).alive
+
+
+async def test_resources_that_no_node_offers_are_said_until_a_node_with_them_joins(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(monkeypatch, "a", Robot=Dedicated(resources={"arm": 1}), Sensor=Dedicated())
+    for _ in range(3):
+        with pytest.raises(placing.NoRoom, match=r"what each Robot asks for \(arm: 1\)"):
+            await world.placer.activate("Robot", "r")
+    assert len(world.made) == 1  # so that Ray, and its autoscaler, know of it
+    [warning] = [message for message in caplog.messages if "arm: 1" in message]
+    assert world.placer.counts()[0].warning in warning
+    world.nodes["b"] = Node("b", "b", 2.0, 2.0**34, {}, {"CPU": 2.0, "arm": 1.0})
+    assert await world.placer.activate("Robot", "r") is world.made[0]
+    assert world.placer.counts()[0].warning == ""
