@@ -163,14 +163,14 @@ class Placer:
             cls.waiting.append((stream, ready))
         if cls.server is None:
             cls.server = self._spawn(self._serve(cls))
-        done, _ = await asyncio.wait([ready], timeout=WAIT_S)
-        if not done:
+        await asyncio.wait([ready], timeout=WAIT_S)
+        if stream not in cls.placed and not ready.done():
             count, most = len(cls.placed), cls.placement.max_active
             limit = "what the cluster takes" if most is None else f"max_active={most} on each node"
             raise NoRoom(
                 cls.lacks or f"all {count} active instances of {cls.name} have work ({limit}): it waits for room"
             )
-        await ready
+        await asyncio.shield(ready)
 
     async def _serve(self, cls: _Class) -> None:
         """Give those that wait their places, in their turn."""
@@ -322,6 +322,7 @@ class Placer:
         status = await ask_status(one.actor)
         if isinstance(status, ActivationStatus):
             one.told, one.told_at, one.node = status, time.monotonic(), status.node
+            self._classes[one.stream.split("/", 1)[0]].lacks = ""  # there is a node that takes them
             return status
         if isinstance(status, TargetLost) and await self._is_dead(one):
             self._forget(one)
