@@ -44,6 +44,7 @@ def test_the_next_goes_to_the_node_with_the_fewest_of_its_class_then_of_all() ->
 def test_resources_asked_for_are_room_too_and_leave_the_choice_to_ray() -> None:
     cluster = nodes(node("a", GPU=1), node("b", GPU=2), node("c"))
     assert rooms(Dedicated(num_gpus=0.1, max_active=15), cluster) == {"a": 10, "b": 15, "c": 0}
+    assert rooms(Dedicated(resources={"slot": 0.1}), nodes(node("a", slot=0.7))) == {"a": 7}
     assert chosen_by_ray(Dedicated(num_gpus=0.1))
     assert chosen_by_ray(Dedicated(label_selector={"zone": "a"}))
     assert not chosen_by_ray(Dedicated(resources={"tape": 0}))
