@@ -145,7 +145,7 @@ async def undisturbed(app: App) -> dict[str, list[Event]]:
 async def pids_of(runtime: eventray.Runtime) -> dict[str, int]:
     """The process of every active session."""
     status = await runtime.status()
-    return {activation.stream.removeprefix("Session/"): activation.pid for activation in status.activations}
+    return {one.stream.removeprefix("Session/"): one.pid for one in status.activations if one.pid}
 
 
 def actors_table(pids: dict[str, int]) -> Table:

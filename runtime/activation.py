@@ -102,6 +102,11 @@ class Activation:
         return not self._busy
 
     @property
+    def idle_s(self) -> float:
+        """Seconds without a command; 0 while there is one."""
+        return 0.0 if self._busy else time.monotonic() - self.used_at
+
+    @property
     def pending(self) -> int:
         """Commands that wait (those of the running batch not counted)."""
         return len(self._mailbox or ())

@@ -6,13 +6,14 @@ Ray runs an actor's constructor again after a crash and tells nobody; so every s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import cloudpickle
 
 from eventray.domain.errors import ShardUnavailable
@@ -20,9 +21,18 @@ from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.link import TargetLost
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
-from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
+from eventray.runtime.remote import (
+    PATIENCE_S,
+    RemoteCheckpoints,
+    RemoteShard,
+    answered,
+    call,
+    call_patiently,
+    dump_error,
+)
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
 from eventray.store.port import ShardPort
@@ -166,6 +176,7 @@ class Shard(Shell):
             os.getpid(),
             this_node(),
             lost_with_power=store.lost_with_power,
+            packed=host.statuses(),
         )
 
     @answered
@@ -238,9 +249,10 @@ class ViewShell(Shell):
 class ActivationShell(Shell):
     """One dedicated activation."""
 
-    def __init__(self, plan: Plan, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
         super().__init__()
         self._plan = plan
+        self._directory = directory
         self._aggregate = aggregate
         self._id = id
         self._shard = RemoteShard(shard, shard_index, PATIENCE_S)
@@ -254,6 +266,9 @@ class ActivationShell(Shell):
         config = self._plan.config
         if self._app is None:
             self._app = self._plan.load_app()
+            if ray.get_runtime_context().was_current_actor_reconstructed:
+                with contextlib.suppress(TargetLost):  # a Directory that is away does not count it
+                    await call(self._directory.restarted, self._aggregate)
         self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
         return Inbox(new_epoch(), self._host.handle, config)
 
@@ -270,8 +285,19 @@ class ActivationShell(Shell):
         await self._ready()
         assert self._host is not None
         activation = self._host.activation
-        idle_s = time.monotonic() - activation.used_at if activation.idle else 0.0
-        return ActivationStatus(activation.stream, activation.pending, idle_s, os.getpid(), this_node())
+        return ActivationStatus(
+            activation.stream, "active", activation.pending, self._host.idle_s, os.getpid(), this_node()
+        )
+
+    @answered
+    async def leave(self, idle_s: float) -> bool:
+        """Take nothing more, if there is no work and was none for `idle_s`; gives whether."""
+        if self._host is not None and not self._closed:
+            if not 0.0 < self._host.idle_s >= idle_s:
+                return False
+            self._host.leaving = True
+        self._closed = True
+        return True
 
     @answered
     async def close(self) -> None:

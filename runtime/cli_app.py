@@ -80,7 +80,7 @@ def status(
     with joined(app, address) as runtime:
         found = runtime.status().result()
     if as_json:
-        print(json.dumps(_plain(found)))
+        print(json.dumps(_plain(found), default=str))
         return
     print(f"app {found.app!r}, data in {found.data}")
     for table in _tables(found):
@@ -171,15 +171,24 @@ def _tables(found: Status) -> list[Table]:
             shard.pid,
             _node(shard.node),
         )
-    activations = Table("stream", "pending", "idle", "pid", "node", title="activations")
+    aggregates = Table(
+        "aggregate", "placement", "active", "started", "passivated", "restarts", "since", title="activations"
+    )
+    for each in found.aggregates:
+        restarts = "-" if each.restarts is None else each.restarts
+        since = f"{each.since:%Y-%m-%d %H:%M:%S} UTC"
+        _add(aggregates, each.name, each.placement, each.active, each.started, each.passivated, restarts, since)
+    if warnings := [each.warning for each in found.aggregates if each.warning]:
+        aggregates.caption = escape("\n".join(warnings))
+    activations = Table("stream", "state", "pending", "idle", "pid", "node", title="dedicated activations")
     for one in found.activations:
-        _add(activations, one.stream, one.pending, f"{one.idle_s:.1f} s", one.pid, _node(one.node))
+        _add(activations, one.stream, one.state, one.pending, f"{one.idle_s:.1f} s", one.pid, _node(one.node))
     views = Table("view", "state", "lag", "positions", "applied", "pid", "node", title="views")
     for view in found.views:
         positions = ", ".join(f"{shard}: {at}" for shard, at in sorted(view.positions.items()))
         state = _state(view.state, view.reason)
         _add(views, view.name, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
-    return [table for table in (shards, activations, views) if table.row_count]
+    return [table for table in (shards, aggregates, activations, views) if table.row_count]
 
 
 def _add(table: Table, *cells: object) -> None:

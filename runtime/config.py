@@ -51,6 +51,7 @@ class Config:
     wal_bytes_max: int = WAL_BYTES_MAX  # a shard's write-ahead log; above, it is emptied as soon as readers let it
     conflict_attempts_max: int = 5  # reloads after another writer's append, then ConcurrencyConflict
     slow_command_s: float = 1.0  # a command that computes longer without blocking=True is named in a warning
+    blocking_threads_max: int = 256  # blocking commands that run at once in a shard's process; more wait
     load_page_events: int = 2_000  # events read at once when an instance is loaded
 
     read_page_events: int = 1_000  # events read at once by views, history and time travel

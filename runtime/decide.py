@@ -6,7 +6,6 @@ state, and what cannot be stored is known before anything is appended.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
@@ -30,6 +29,7 @@ from eventray.domain.messages import Event
 from eventray.runtime.config import Config
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
 from eventray.store.records import NewCommand, NewRecord
 
@@ -81,13 +81,14 @@ def fingerprint(item: CommandItem) -> bytes:
 
 
 class Decider:
-    """Runs commands of one aggregate class."""
+    """Runs commands of one aggregate class; those that block in `threads` (its own, if none are given)."""
 
-    __slots__ = ("_config", "_model", "_warned")
+    __slots__ = ("_config", "_model", "_threads", "_warned")
 
-    def __init__(self, model: AggregateModel, config: Config) -> None:
+    def __init__(self, model: AggregateModel, config: Config, threads: Threads | None = None) -> None:
         self._model = model
         self._config = config
+        self._threads = threads or Threads(config.blocking_threads_max)
         self._warned: set[str] = set()
 
     def blocks(self, waiting: Waiting) -> bool:
@@ -127,7 +128,7 @@ class Decider:
         """Decide the first command of the mailbox in a thread."""
         done = Round(state.version)
         decision = Decision(mailbox.popleft())
-        await asyncio.to_thread(self._decide_guarded, state, decision, done)
+        await self._threads.run(self._decide_guarded, state, decision, done)
         done.decisions.append(decision)
         return done
 

@@ -23,7 +23,7 @@ from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
-from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
+from eventray.runtime.status import ShardStatus, Status, ViewStatus, added_up
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
 from eventray.store.migrate import open_manifest
@@ -80,7 +80,8 @@ class Directory:
         async with self._starting:
             if self._started is None:
                 await self._open()
-                self._placer = Placer(self._plan, self._app, self._shards, self._manifest, actor_options)
+                me = ray.get_runtime_context().current_actor
+                self._placer = Placer(self._plan, self._app, me, self._shards, self._manifest, actor_options)
                 await self._placer.find()
                 await self._wait_until_serving()
                 self._started = Started(self._plan, self._manifest, self._shards, self._views)
@@ -187,6 +188,12 @@ class Directory:
         await self._start()
         return await self._placer.activate(aggregate, id)
 
+    @answered
+    async def restarted(self, aggregate: str) -> None:
+        """A dedicated activation is back after a crash of its process."""
+        await self._start()
+        self._placer.restarted(aggregate)
+
     # supervision
 
     async def _supervise(self) -> None:
@@ -206,19 +213,21 @@ class Directory:
             asyncio.gather(*(ask_status(actor) for actor in self._views.values())),
             self._placer.statuses(),
         )
+        shard_statuses = tuple(
+            status if isinstance(status, ShardStatus) else ShardStatus(index, "unavailable", reason=str(status))
+            for index, status in zip(self._shards, shards, strict=True)
+        )
         return Status(
             self._plan.app_name,
             self._plan.directory,
             False,
-            tuple(
-                status if isinstance(status, ShardStatus) else ShardStatus(index, "unavailable", reason=str(status))
-                for index, status in zip(self._shards, shards, strict=True)
-            ),
+            shard_statuses,
             tuple(
                 status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
                 for name, status in zip(self._views, views, strict=True)
             ),
-            tuple(status for status in activations if isinstance(status, ActivationStatus)),
+            tuple(activations),
+            (*self._placer.counts(), *added_up(shard_statuses)),
         )
 
     # the driver's lease
@@ -270,6 +279,7 @@ class Directory:
         self._ending = True
         if self._started is not None:
             deadline = time.monotonic() + self._plan.config.drain_s
+            self._placer.close()
             for actors in (self._placer.actors, self._views, self._shards):
                 await _close_all([*actors.values()], (deadline - time.monotonic()) / 2)  # the later ones need some, too
             self._kill_all()

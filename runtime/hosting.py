@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 from eventray.domain.errors import EventRayError, UnknownName
@@ -14,11 +15,15 @@ from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round
 from eventray.runtime.placement import Packed
+from eventray.runtime.status import AggregateStatus
+from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
 from eventray.store.port import LocalShardPort, ShardPort
 from eventray.store.records import BatchResult
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
+FIRST_COMMAND_S = 5.0  # who had a dedicated activation made has sent its command by then
+LOOKS_FOR_ROOM = 16  # activations with work that are passed over at a time
 
 
 class PackedHost:
@@ -28,8 +33,14 @@ class PackedHost:
         self._app = app
         self._shard = shard
         self._config = config
-        self._deciders = {name: Decider(model, config) for name, model in app.aggregates.items()}
+        threads = Threads(config.blocking_threads_max)
+        self._deciders = {name: Decider(model, config, threads) for name, model in app.aggregates.items()}
         self._active: dict[str, OrderedDict[str, Activation]] = {name: OrderedDict() for name in app.aggregates}
+        self._crowded: set[str] = set()  # classes with more in memory than they may have, since those have work
+        self._started: Counter[str] = Counter()
+        self._passivated: Counter[str] = Counter()
+        self._since = datetime.now(UTC)
+        self._schedule = self._take_ready  # one bound method for all: it is kept in each of them
         self._sweeper: asyncio.Task[None] | None = None
         self._ready: list[Activation] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,6 +55,14 @@ class PackedHost:
         """Commands that wait."""
         return sum(a.pending for active in self._active.values() for a in active.values() if not a.idle)
 
+    def statuses(self) -> tuple[AggregateStatus, ...]:
+        """The activations by class; of those that live elsewhere nothing."""
+        return tuple(
+            AggregateStatus(name, "Packed", len(active), self._started[name], self._passivated[name], None, self._since)
+            for name, active in self._active.items()
+            if active or self._started[name] or isinstance(self._app.placement_of(name), Packed)
+        )
+
     def handle(self, item: CommandItem, answer: Answerer) -> None:
         """Give a command to its activation."""
         active = self._active.get(item.aggregate)
@@ -53,10 +72,12 @@ class PackedHost:
         activation = active.get(item.id)
         if activation is None:
             activation = active[item.id] = self._activate(item)
-            self._make_room(item.aggregate, active)
+            self._started[item.aggregate] += 1
+            activation.submit(item, answer)  # first: one without work might have to make room
+            self._make_room(item.aggregate)
         else:
             active.move_to_end(item.id)
-        activation.submit(item, answer)
+            activation.submit(item, answer)
 
     async def drain(self) -> None:
         """Wait until every command taken so far is answered."""
@@ -83,7 +104,7 @@ class PackedHost:
 
     # Activations that get work in one turn of the loop share one task: a task for each would cost more than its work.
 
-    def _schedule(self, activation: Activation) -> None:
+    def _take_ready(self, activation: Activation) -> None:
         if not self._ready:
             asyncio.get_running_loop().call_soon(self._run_ready)
         self._ready.append(activation)
@@ -125,17 +146,34 @@ class PackedHost:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._landed)
 
-    def _make_room(self, aggregate: str, active: OrderedDict[str, Activation]) -> None:
-        placement = self._app.placement_of(aggregate)
-        most = placement.max_active if isinstance(placement, Packed) else None
-        while most is not None and len(active) > most:
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        for aggregate in [*self._crowded]:  # what had work may have none now
+            self._make_room(aggregate)
+
+    def _make_room(self, aggregate: str) -> None:
+        """Passivate the least recently used while there are too many: never one with work, it is in use now."""
+        placement, active = self._app.placement_of(aggregate), self._active[aggregate]
+        if not isinstance(placement, Packed):
+            return
+        looks = LOOKS_FOR_ROOM
+        while len(active) > placement.max_active and looks:
             oldest = next(iter(active))
-            if not active[oldest].idle:  # never one with work; it is looked at again when it has become old again
+            if active[oldest].idle:
+                self._passivate(aggregate, oldest)
+            else:
                 active.move_to_end(oldest)
-                return
-            del active[oldest]
+                looks -= 1
+        if len(active) > placement.max_active:
+            self._crowded.add(aggregate)
+        else:
+            self._crowded.discard(aggregate)
+
+    def _passivate(self, aggregate: str, id: str) -> None:
+        del self._active[aggregate][id]
+        self._passivated[aggregate] += 1
 
     async def _sweep(self) -> None:
         """Passivate what has not been used for its idle timeout: an idle activation is only its state."""
@@ -148,7 +186,7 @@ class PackedHost:
                     if now - activation.used_at < timeouts[name]:
                         break  # ordered by use: all later ones are younger
                     if activation.idle:
-                        del active[identity]
+                        self._passivate(name, identity)
 
 
 class DedicatedHost:
@@ -160,6 +198,7 @@ class DedicatedHost:
             model, Decider(model, config), stream, shard, config, take_over=True, schedule=self._run
         )
         self.leaving = False
+        self._expecting_until = time.monotonic() + FIRST_COMMAND_S
         self._task: asyncio.Task[None] | None = None
 
     def _run(self, activation: Activation) -> None:
@@ -170,7 +209,13 @@ class DedicatedHost:
         if self.leaving or self.activation.superseded:
             answer(Kind.AGAIN, f"{self.activation.stream} is being passivated")
             return
+        self._expecting_until = 0.0
         self.activation.submit(item, answer)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds without a command; 0 while there is one, also while the one that it was made for is on its way."""
+        return 0.0 if time.monotonic() < self._expecting_until else self.activation.idle_s
 
     async def passivate(self) -> None:
         """Take nothing more, and wait until everything taken is answered."""

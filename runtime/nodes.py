@@ -19,6 +19,7 @@ class Node:
     cpus: float
     memory_bytes: float
     labels: Mapping[str, str]
+    resources: Mapping[str, float]  # all it has, whoever uses them now
 
 
 def alive_nodes() -> dict[str, Node]:
@@ -49,4 +50,5 @@ def _node(entry: Mapping[str, Any]) -> Node:
         float(resources.get("CPU", 0)),
         float(resources.get("memory", 0)),
         dict(entry.get("Labels") or {}),
+        dict(resources),
     )

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnschedulableError, RayActorError, RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.channel import TargetLost
@@ -62,7 +62,7 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     """
     try:
         good, value = await method.remote(*args, **kwargs)
-    except RayActorError as error:
+    except (RayActorError, ActorUnschedulableError) as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
     if good:
         return value

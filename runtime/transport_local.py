@@ -16,7 +16,7 @@ from eventray.runtime.config import Config
 from eventray.runtime.hosting import PackedHost
 from eventray.runtime.inbox import Inbox
 from eventray.runtime.projector import ProjectionRunner
-from eventray.runtime.status import ShardStatus, Status
+from eventray.runtime.status import ShardStatus, Status, added_up
 from eventray.runtime.transport import shard_target, view_target
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.shard import Shard
@@ -112,11 +112,22 @@ class LocalTransport:
         """How the app stands."""
         pid, node = os.getpid(), socket.gethostname()
         shards = tuple(
-            ShardStatus(index, "serving", shard.head, shard.epoch, host.active, host.pending, pid, node)
+            ShardStatus(
+                index,
+                "serving",
+                shard.head,
+                shard.epoch,
+                host.active,
+                host.pending,
+                pid,
+                node,
+                lost_with_power=shard.lost_with_power,
+                packed=host.statuses(),
+            )
             for (index, shard), host in zip(self._files.items(), self._hosts.values(), strict=True)
         )
         views = tuple(runner.status(pid, node) for runner in self._runners.values())
-        return Status(self.app.name, str(self._data), True, shards, views)
+        return Status(self.app.name, str(self._data), True, shards, views, aggregates=added_up(shards))
 
     @property
     def checkpoints(self) -> CheckpointPort:

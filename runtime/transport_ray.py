@@ -172,7 +172,7 @@ class RayTransport:
         except ShardUnavailable as error:
             if kind != "activation":
                 raise
-            raise TargetLost(str(error)) from None  # it was passivated a moment ago: another one will be there
+            raise TargetLost(error.reason) from None  # it was passivated a moment ago, or has no place yet
         except TargetLost:
             if find_actor(DIRECTORY, self._name) is None:
                 raise AppEnded(self._name) from None

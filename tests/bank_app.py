@@ -106,6 +106,24 @@ class Account(Aggregate, snapshot_every=20):
             waiter.wait(0.01)
         return Deposited(Decimal(1))
 
+    @command(blocking=True)
+    def meet(self, folder: str, others: int) -> Deposited:
+        """Come to `folder`, and wait until `others` more have."""
+        (Path(folder) / self.id).touch()
+        waiter = threading.Event()
+        while len(list(Path(folder).iterdir())) <= others:
+            waiter.wait(0.01)
+        return Deposited(Decimal(1))
+
+    @command
+    def compute_until(self, path: str, started: str = "") -> Deposited:
+        """Compute, without saying that it blocks, until there is a file at `path`; `started` is made first."""
+        if started:
+            Path(started).touch()
+        while not Path(path).exists():
+            pass
+        return Deposited(Decimal(1))
+
     @command
     def process_id(self) -> Opened:
         return Opened(str(os.getpid()))

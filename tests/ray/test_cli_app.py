@@ -151,10 +151,20 @@ def test_status_shows_shards_activations_and_views(
         [shard], [activation], [view] = shown["shards"], shown["activations"], shown["views"]
         assert (shard["state"], shard["head"], shard["pid"]) == ("serving", 2, told.shards[0].pid)
         assert (activation["stream"], activation["pid"]) == ("Account/alice", told.activations[0].pid)
+        [accounts] = shown["aggregates"]
+        assert (accounts["name"], accounts["placement"], accounts["active"]) == ("Account", "Dedicated", 1)
+        assert (accounts["started"], accounts["passivated"], accounts["restarts"]) == (1, 0, 0)
         assert (view["name"], view["state"], view["lag"]) == ("Balances", "stopped", 1)
         assert view["reason"] == told.views[0].reason
         text = terminal.run("status", "shown")
-        for cell in ("serving", "Account/alice", "Balances", "stopped: Poison Account/alice@2", str(shard["pid"])):
+        for cell in (
+            "serving",
+            "Account/alice",
+            "Dedicated",
+            "Balances",
+            "stopped: Poison Account/alice@2",
+            str(shard["pid"]),
+        ):
             assert cell in text
 
 

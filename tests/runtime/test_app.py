@@ -263,6 +263,8 @@ def test_a_placement_is_of_an_aggregate_of_the_app() -> None:
         {"num_cpus": -1},
         {"idle_timeout": 0},
         {"max_active": 0},
+        {"max_active": 2.5},
+        {"max_active": True},
         {"num_gpus": "1"},
         {"num_gpus": 1.5},
         {"resources": {"licence": -1}},
@@ -272,6 +274,9 @@ def test_a_placement_is_of_an_aggregate_of_the_app() -> None:
 def test_a_placement_with_an_option_that_cannot_be_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Dedicated(**bad)
+    if bad.keys() <= {"idle_timeout", "max_active"}:
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Packed(**bad)
 
 
 def test_an_app_of_importable_classes_pickles() -> None:
