@@ -18,10 +18,10 @@ from ray import cloudpickle
 
 from eventray.domain.errors import ShardUnavailable
 from eventray.runtime.app import App
+from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.link import TargetLost
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import (
