@@ -13,12 +13,18 @@ from typing import Generic, TypeVar, cast
 T = TypeVar("T")
 
 _lock = threading.Lock()  # shared by all responses: held for a few instructions, so one is cheaper than many
-_engine_threads: set[int] = set()
+
+
+class _Thread(threading.local):
+    is_engine = False  # not a set of thread ids: those are given to other threads again
+
+
+_this_thread = _Thread()
 
 
 def register_engine_thread() -> None:
     """Remember the calling thread as one that completes responses: waiting in it would wait for ever."""
-    _engine_threads.add(threading.get_ident())
+    _this_thread.is_engine = True
 
 
 class Response(Generic[T]):
@@ -110,7 +116,7 @@ class Response(Generic[T]):
             callback()
 
     def _wait(self, timeout: float | None) -> None:
-        if threading.get_ident() in _engine_threads:
+        if _this_thread.is_engine:
             raise RuntimeError("result() inside the engine's own thread would wait for ever: await the response")
         known = threading.Event()
         self.add_done_callback(known.set)

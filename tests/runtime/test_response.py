@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from eventray.runtime.jobs import CommandIds
+from eventray.runtime.loop import EngineLoop
 from eventray.runtime.response import Response
 
 
@@ -44,3 +45,24 @@ def test_command_ids_are_uuids_of_version_7_that_rise() -> None:
     assert made == sorted(set(made))
     assert {uuid.UUID(id).version for id in made[:100]} == {7}
     assert {uuid.UUID(id).variant for id in made[:100]} == {uuid.RFC_4122}
+
+
+def test_a_thread_that_gets_the_id_of_an_engine_that_has_ended_may_wait() -> None:
+    engine = EngineLoop("ended")
+    ended = engine._thread.ident
+    engine.close()
+    waited: list[str] = []
+
+    def wait() -> None:
+        response: Response[str] = Response()
+        threading.Timer(0, response.set_result, ["done"]).start()
+        waited.append(response.result())
+
+    idents = set()
+    for _ in range(50):  # the system gives the id again soon
+        thread = threading.Thread(target=wait)
+        thread.start()
+        idents.add(thread.ident)
+        thread.join()
+    assert ended in idents
+    assert waited == ["done"] * 50
