@@ -15,7 +15,7 @@ from typing import Any
 
 from ray import cloudpickle
 
-from eventray.domain.errors import ShardUnavailable
+from eventray.domain.errors import ShardFenced, ShardUnavailable
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
@@ -24,10 +24,12 @@ from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
+from eventray.runtime.watching import Pulsing, Watch
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
 from eventray.store.port import ShardPort
 from eventray.store.shard import Shard as ShardStore
 
+FENCED = 75  # exit code of a shard that was taken over: a temporary failure, as sysexits.h has it
 COLLECT_AFTER_OBJECTS = 20_000  # a batch makes thousands of short-lived objects and no cycles
 
 
@@ -53,7 +55,7 @@ def new_epoch() -> int:
     return int.from_bytes(os.urandom(6))
 
 
-class Shell:
+class Shell(Pulsing):
     """What all targets share: a start that happens once, and an inbox for batches."""
 
     def __init__(self) -> None:
@@ -118,12 +120,16 @@ class Shard(Shell):
         self._index = index
         self._store: ShardStore | None = None
         self._host: PackedHost | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"Shard[{self._index}]"
 
     async def _start(self) -> Inbox:
         plan, config = self._plan, self._plan.config
+        if self._watch is None:  # first of all: what follows may wait for a Directory that is frozen
+            watch = Watch(lambda: {"the directory": self._directory}, config)
+            self._watch = asyncio.get_running_loop().create_task(watch.run())
         identity = await call_patiently(self._directory.shard_identity, self._index)
         self._store = await ShardStore.open(
             Path(plan.directory),
@@ -168,9 +174,21 @@ class Shard(Shell):
         )
 
     @answered
+    async def wake(self) -> None:
+        """Start, if it has not yet. After another writer took its file, this process ends: Ray knows who is next."""
+        await self._ready()
+        assert self._store is not None
+        try:
+            self._store.require_unfenced()
+        except ShardFenced:
+            os._exit(FENCED)
+
+    @answered
     async def close(self) -> None:
         """Answer what was taken, and close the file."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._host is not None:
             await self._host.drain()
         if self._store is not None:

@@ -23,6 +23,7 @@ class Config:
     query_timeout_s: float = 30.0  # then StaleView: the view did not reach the positions asked for
     drain_s: float = 10.0  # how long a shutdown waits for what is on its way
     start_timeout_s: float = 120.0  # an app that does not serve by then has failed to start
+    unresponsive_s: float = 30.0  # an actor whose process has not run for so long is ended; another one takes over
 
     client_commands_max: int = 100_000  # of one client, not yet answered; more: Overloaded
     aggregate_commands_max: int = 20_000  # of one client to one instance, not yet answered; more: Overloaded

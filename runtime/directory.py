@@ -22,8 +22,9 @@ from eventray.runtime.actors import Plan, Shard, ViewShell, named
 from eventray.runtime.link import TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
+from eventray.runtime.remote import ANSWER_S, answered, ask_status, call, call_patiently, find_actor, kill
 from eventray.runtime.status import ActivationStatus, ShardStatus, Status, ViewStatus
+from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
 from eventray.store.migrate import open_manifest
@@ -47,7 +48,7 @@ class Started:
     views: dict[str, Any]
 
 
-class Directory:
+class Directory(Pulsing):
     """One per app, named `directory` in the app's namespace."""
 
     def __init__(self, plan: Plan, shards: int | None, detached: bool) -> None:
@@ -80,10 +81,11 @@ class Directory:
                 await self._open()
                 self._placer = Placer(self._plan, self._app, self._shards, self._manifest, actor_options)
                 await self._placer.find()
+                loop = asyncio.get_running_loop()
+                self._tasks = [loop.create_task(Watch(self._watched, self._plan.config).run())]
                 await self._wait_until_serving()
                 self._started = Started(self._plan, self._manifest, self._shards, self._views)
-                loop = asyncio.get_running_loop()
-                self._tasks = [loop.create_task(self._supervise())]
+                self._tasks.append(loop.create_task(self._supervise()))
                 if not self._detached:
                     self._tasks.append(loop.create_task(self._end_without_lease()))
         return self._started
@@ -104,13 +106,13 @@ class Directory:
 
     def _shard(self, index: int, me: Any) -> Any:
         name = f"shard-{index:04d}"
-        return find_actor(name, self._plan.app_name) or ray.remote(Shard).options(
+        return find_actor(name, self._plan.app_name) or watched(Shard).options(
             **actor_options(name, self._plan.app_name), **pinned_to(this_node())
         ).remote(self._plan, me, index)
 
     def _view(self, name: str, me: Any) -> Any:
         actor_name = f"view/{name}"
-        return find_actor(actor_name, self._plan.app_name) or ray.remote(named(ViewShell, name)).options(
+        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, name)).options(
             **actor_options(actor_name, self._plan.app_name)
         ).remote(self._plan, me, name, self._shards, self._manifest.generation)
 
@@ -177,8 +179,14 @@ class Directory:
         while not self._ending:
             await asyncio.sleep(SUPERVISE_S)
             actors = (*self._shards.values(), *self._views.values())
-            await asyncio.gather(*(call(actor.wake) for actor in actors), return_exceptions=True)
+            wakes = [asyncio.wait_for(call(actor.wake), ANSWER_S) for actor in actors]  # a frozen one holds up no other
+            await asyncio.gather(*wakes, return_exceptions=True)
             await self._placer.passivate_idle()
+
+    def _watched(self) -> dict[str, Any]:
+        shards = {f"shard {index}": actor for index, actor in self._shards.items()}
+        views = {f"view {name}": actor for name, actor in self._views.items()}
+        return {} if self._ending else {**shards, **views, **self._placer.actors}
 
     @answered
     async def status(self) -> Status:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError
@@ -18,6 +17,7 @@ from eventray.runtime.link import TargetLost
 from eventray.runtime.placement import Dedicated
 from eventray.runtime.remote import ask_status, call, find_actor, kill
 from eventray.runtime.status import ActivationStatus
+from eventray.runtime.watching import watched
 from eventray.store.manifest import Manifest
 
 ROOM_POLL_S = 0.1
@@ -88,7 +88,7 @@ class Placer:
             options["resources"] = dict(placement.resources)
         if placement.label_selector:
             options["label_selector"] = dict(placement.label_selector)
-        shell = ray.remote(named(ActivationShell, aggregate))
+        shell = watched(named(ActivationShell, aggregate))
         return shell.options(**options).remote(self._plan, aggregate, id, self._shards[index], index)
 
     async def _make_room(self, aggregate: str) -> None:

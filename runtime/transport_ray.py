@@ -26,6 +26,7 @@ from eventray.runtime.ray_setup import ensure_ray
 from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
+from eventray.runtime.watching import watched
 from eventray.store.port import ShardPort
 
 ENDING_POLL_S = 0.1
@@ -123,7 +124,7 @@ class RayTransport:
             if other is None:
                 with contextlib.suppress(ValueError):
                     return (
-                        ray.remote(Directory)
+                        watched(Directory)
                         .options(**actor_options(DIRECTORY, self._name), **pinned_to(this_node()))
                         .remote(plan, mine["shards"], mine["detached"])
                     )
