@@ -18,7 +18,7 @@ from tests.chaos.ledger import Told
 COMMAND_TIMEOUT_S = 20.0
 RETRIES_MAX = 30
 RETRY_AFTER_S = 0.2
-VAULT_CHANCE = 0.05  # a vault has to be started for most of its commands: there are more than may be active
+VAULT_CHANCE = 0.02  # of most it has to be started first: there are more than may be active
 
 
 class Caller:

@@ -176,9 +176,7 @@ def pid_of(name: str) -> int | None:
     return int(found)
 
 
-def run(
-    directory: Path, seed: int, go_on: Callable[[Campaign], bool], tick: Callable[[Campaign], None] = lambda _: None
-) -> Campaign:
+def run(directory: Path, seed: int, go_on: Callable[[Campaign], bool]) -> Campaign:
     """Open the accounts, let callers and killer loose for as long as `go_on` says, and gather what is to be judged."""
     campaign, chance = Campaign(), random.Random(seed)
     app = make_app(APP)
@@ -191,7 +189,6 @@ def run(
         killer, pause = Killer(chance, campaign.blows), threading.Event()
         while go_on(campaign):
             killer.strike(killer.next_kind())
-            tick(campaign)
             pause.wait(chance.uniform(*PAUSE_S))
         for client in clients:
             client.finish()
@@ -216,9 +213,8 @@ def open_accounts(runtime: Runtime, campaign: Campaign) -> None:
 
 def read_views(runtime: Runtime) -> Iterator[tuple[str, dict[str, int]]]:
     heads = runtime.heads().result()
-    fresh = {"after": heads, "timeout": END_S}
-    yield "Balances", runtime.view(Balances).all.options(**fresh).remote().result()
-    yield "Events", runtime.view(Events).all.options(**fresh).remote().result()
+    yield "Balances", runtime.view(Balances).all.options(after=heads, timeout=END_S).remote().result()
+    yield "Events", runtime.view(Events).all.options(after=heads, timeout=END_S).remote().result()
 
 
 async def read_log(directory: Path, campaign: Campaign) -> None:
@@ -237,14 +233,15 @@ def main(
 ) -> None:
     console = Console(stderr=True)
     with own_ray(), tempfile.TemporaryDirectory() as directory, Progress(console=console, transient=True) as progress:
-        task, begun = progress.add_task("killing", total=minutes * 60), time.monotonic()
+        task, times = progress.add_task("opening accounts", total=minutes * 60), list[float]()
 
-        def tick(campaign: Campaign) -> None:
+        def go_on(campaign: Campaign) -> bool:
+            times.append(time.monotonic())
             done = f"{campaign.blows.total()} blows, {len(campaign.told):,} commands"
-            progress.update(task, completed=time.monotonic() - begun, description=done)
+            progress.update(task, completed=times[-1] - times[0], description=done)
+            return times[-1] - times[0] < minutes * 60
 
-        end = begun + minutes * 60
-        campaign = run(Path(directory) / "data", seed, lambda _: time.monotonic() < end, tick)
+        campaign = run(Path(directory) / "data", seed, go_on)
         wrong = campaign.judge()
     table = Table(title=f"{CALLERS} callers, {len(IDS):,} accounts, processes killed and frozen")
     table.add_column("figure")

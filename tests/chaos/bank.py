@@ -8,8 +8,8 @@ from eventray import Aggregate, App, Dedicated, Event, Meta, Packed, Projection,
 
 FIRST_BALANCE = 100
 ACCOUNTS = 1_000
-VAULTS = 24  # of these accounts; more than may be active: they come and go all the time
-VAULTS_ACTIVE_MAX = 6
+VAULTS = 12  # of these accounts; more than may be active: they come and go all the time
+VAULTS_ACTIVE_MAX = 4
 BURST = 3  # parts of a transfer, sent without waiting for each other
 
 
