@@ -41,16 +41,15 @@ def watched(shell: type[Pulsing]) -> Any:
 
 
 class Watch:
-    """Looks after actors: those that `actors()` names at each look.
+    """Looks after actors: those that `actors()` names at each look. Each has `unresponsive_s` to answer.
 
-    One that has answered before has `unresponsive_s`; one that was never heard may be about to start, or wait for
-    resources, and has `start_timeout_s`.
+    Whoever begins to watch does not know which of them have started: one that waits for resources may be ended, once,
+    before it has begun. It waits on, and Ray says then that it is about to start, which is an answer.
     """
 
     def __init__(self, actors: Callable[[], Mapping[str, Any]], config: Config) -> None:
         self._actors = actors
         self._every_s = config.unresponsive_s / LOOKS_MAX
-        self._looks_to_start = max(LOOKS_MAX, round(config.start_timeout_s / self._every_s))
         self._pulses: dict[Any, _Pulse] = {}
 
     async def run(self) -> None:
@@ -64,33 +63,30 @@ class Watch:
         actors = self._actors()
         self._pulses = {actor: self._pulses.get(actor) or _Pulse(actor) for actor in actors.values()}
         for name, actor in actors.items():
-            pulse = self._pulses[actor]
-            if not pulse.missed_by(LOOKS_MAX if pulse.heard else self._looks_to_start):
-                continue
-            log.warning("%s does not answer: its process is ended, another one takes over", name)
-            with contextlib.suppress(RayError, ValueError):
-                ray.kill(actor, no_restart=False)
+            if self._pulses[actor].is_missed():
+                log.warning("%s does not answer: its process is ended, another one takes over", name)
+                with contextlib.suppress(RayError, ValueError):
+                    ray.kill(actor, no_restart=False)
 
 
 class _Pulse:
     """One actor's: a call on its way, and for how many looks it has been."""
 
-    __slots__ = ("_actor", "_call", "_looks", "heard")
+    __slots__ = ("_actor", "_call", "_looks")
 
     def __init__(self, actor: Any) -> None:
-        self.heard = False
         self._actor = actor
         self._call: asyncio.Task[None] | None = None
         self._looks = 0
 
-    def missed_by(self, looks: int) -> bool:
-        """Look; whether it was the last of so many in vain (then counting begins anew)."""
+    def is_missed(self) -> bool:
+        """Look; whether it was the last of too many in vain (then counting begins anew)."""
         if self._call is None or self._call.done():
             self._looks = 0
             self._call = asyncio.get_running_loop().create_task(self._ask())
             return False
         self._looks += 1
-        if self._looks < looks:
+        if self._looks < LOOKS_MAX:
             return False
         self._looks = 0
         return True
@@ -98,4 +94,3 @@ class _Pulse:
     async def _ask(self) -> None:
         with contextlib.suppress(RayError):  # it is dead or starts again: Ray knows of it
             await self._actor.pulse.remote()
-        self.heard = True

@@ -42,8 +42,8 @@ from tests.store.workload import whole_log
 ROOT = Path(__file__).parents[2]
 APP = "chaos"
 SHARDS, CLIENTS, CALLERS = 4, 2, 64
-UNRESPONSIVE_S = 2.0
-PAUSE_S = 0.3, 2.0  # between two blows
+UNRESPONSIVE_S = 3.0
+PAUSE_S = 0.5, 5.0  # between two blows
 LOOK_S = 1.0  # a process that does not tell its id by then is frozen or dead: the next blow hits another
 END_S = 180.0  # what callers may take to get their last answers
 KINDS = ("shard", "view", "directory", "activation", "frozen shard", "frozen view", "frozen activation")
@@ -114,6 +114,12 @@ class Client:
                 self._campaign.errors[facts[0]] += 1
         self.ready.set()
 
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
     def finish(self) -> None:
         """No new transfer; wait for the end of those that are on their way."""
         assert self._process.stdin is not None
@@ -180,10 +186,14 @@ def run(directory: Path, seed: int, go_on: Callable[[Campaign], bool]) -> Campai
     """Open the accounts, let callers and killer loose for as long as `go_on` says, and gather what is to be judged."""
     campaign, chance = Campaign(), random.Random(seed)
     app = make_app(APP)
-    with eventray.run(app, data=directory, shards=SHARDS, unresponsive_s=UNRESPONSIVE_S) as runtime:
+    with (
+        eventray.run(app, data=directory, shards=SHARDS, unresponsive_s=UNRESPONSIVE_S) as runtime,
+        contextlib.ExitStack() as leaving,
+    ):
         open_accounts(runtime, campaign)
         clients = [Client(number, chance.getrandbits(32), campaign) for number in range(CLIENTS)]
         for client in clients:
+            leaving.callback(client.kill)
             client.ready.wait()
         begun = time.monotonic()
         killer, pause = Killer(chance, campaign.blows), threading.Event()
