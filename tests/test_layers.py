@@ -28,6 +28,7 @@ def test_nothing_but_the_ray_modules_of_the_runtime_imports_ray() -> None:
         "remote.py",
         "transport_ray.py",
         "ray_setup.py",
+        "nodes.py",
         "watching.py",
     }
     users = {
