@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+POLL_MOST_S = 30.0
 Durability = Literal["power", "os"]
 
 
@@ -48,6 +49,10 @@ class Config:
     checkpoint_s: float = 5.0  # ... or after this time, when it has applied any
 
     def __post_init__(self) -> None:
+        if self.poll_s > POLL_MOST_S:
+            raise ValueError(
+                f"poll_s={self.poll_s!r}: at most {POLL_MOST_S:g}; a call that takes longer counts as lost"
+            )
         if self.durability not in ("power", "os"):
             raise ValueError(f"durability={self.durability!r}: choose 'power' (the default) or 'os'")
         for name in self.__slots__:

@@ -62,6 +62,7 @@ class Directory(Pulsing):
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._leased = asyncio.Event()
+        self._leases: dict[Any, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"Directory({self._plan.app_name})"
@@ -222,7 +223,8 @@ class Directory(Pulsing):
     async def lease(self, held: list[Any]) -> None:
         """Take the driver's reference to its `hold`: the app lives as long as that has an owner."""
         self._leased.set()
-        self._tasks.append(asyncio.get_running_loop().create_task(self._watch(held[0])))
+        if held[0] not in self._leases:
+            self._leases[held[0]] = asyncio.get_running_loop().create_task(self._watch(held[0]))
 
     async def _watch(self, held: Any) -> None:
         try:

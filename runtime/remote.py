@@ -35,6 +35,7 @@ pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between p
 
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
+LOST_S = 45.0  # above `poll_s`, the longest that any call is meant to take
 ANSWER_S = 10.0  # what does not tell its status by then is reported as unavailable
 PATIENCE_S = 30.0  # an actor that crashed is back within a second or two
 
@@ -55,14 +56,20 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
 async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a method marked `answered` of an actor, once.
 
+    Ray 2.60 loses a call for good that leaves in the moment in which it learns that the actor is back: it neither
+    arrives nor fails. So none is waited for longer than `LOST_S`; all of them may safely be made again.
+
     Raises:
-        TargetLost: the actor is dead, restarting or out of reach; whether it ran the call is not known.
+        TargetLost: the actor is dead, restarting or out of reach, or has not answered; whether it ran the call is not
+            known.
         EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
     try:
-        good, value = await method.remote(*args, **kwargs)
+        good, value = await asyncio.wait_for(method.remote(*args, **kwargs), LOST_S)
     except RayActorError as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+    except TimeoutError:
+        raise TargetLost(f"no answer within {LOST_S:g} s") from None
     if good:
         return value
     raise load_error(value)

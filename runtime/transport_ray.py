@@ -30,6 +30,7 @@ from eventray.runtime.watching import watched
 from eventray.store.port import ShardPort
 
 ENDING_POLL_S = 0.1
+RENEW_LEASE_S = 5.0  # a Directory that has crashed waits for 30 s
 TAKE_OVER_WAIT_S = 5.0  # an app whose driver was killed a moment ago has noticed and ended by then
 
 
@@ -137,9 +138,12 @@ class RayTransport:
         """
         while not self._ended:
             held = self._directory.hold.remote()
-            with contextlib.suppress(TargetLost, RayError, EventRayError):
-                await call(self._directory.lease, [held])
-                await held
+            waiting = asyncio.ensure_future(_end_of(held))
+            with contextlib.suppress(TargetLost, EventRayError, TimeoutError):
+                while not waiting.done():  # it is renewed meanwhile: the call that is to fail may be lost
+                    await asyncio.wait_for(call(self._directory.lease, [held]), RENEW_LEASE_S)
+                    await asyncio.wait([waiting], timeout=RENEW_LEASE_S)
+            waiting.cancel()
             await asyncio.sleep(ENDING_POLL_S)
 
     # routing
@@ -220,6 +224,11 @@ class RayTransport:
         """Leave the Ray that this transport connected to."""
         if self._connected_ray:
             ray.shutdown()
+
+
+async def _end_of(held: Any) -> None:
+    with contextlib.suppress(RayError):
+        await held
 
 
 async def _is_ending(directory: Any) -> bool:

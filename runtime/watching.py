@@ -70,27 +70,27 @@ class Watch:
 
 
 class _Pulse:
-    """One actor's: a call on its way, and for how many looks it has been."""
+    """For how many looks nothing was heard of one actor. It is asked at each: Ray may lose a call (see `call`)."""
 
-    __slots__ = ("_actor", "_call", "_looks")
+    __slots__ = ("_actor", "_calls", "_looks")
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
-        self._call: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
         self._looks = 0
 
     def is_missed(self) -> bool:
         """Look; whether it was the last of too many in vain (then counting begins anew)."""
-        if self._call is None or self._call.done():
-            self._looks = 0
-            self._call = asyncio.get_running_loop().create_task(self._ask())
-            return False
         self._looks += 1
-        if self._looks < LOOKS_MAX:
-            return False
-        self._looks = 0
-        return True
+        if self._looks > LOOKS_MAX:
+            self._looks = 0
+            return True
+        call = asyncio.get_running_loop().create_task(self._ask())
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        return False
 
     async def _ask(self) -> None:
         with contextlib.suppress(RayError):  # it is dead or starts again: Ray knows of it
             await self._actor.pulse.remote()
+        self._looks = 0
