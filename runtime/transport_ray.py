@@ -139,11 +139,14 @@ class RayTransport:
         while not self._ended:
             held = self._directory.hold.remote()
             waiting = asyncio.ensure_future(_end_of(held))
-            with contextlib.suppress(TargetLost, EventRayError, TimeoutError):
+            try:
                 while not waiting.done():  # it is renewed meanwhile: the call that is to fail may be lost
                     await asyncio.wait_for(call(self._directory.lease, [held]), RENEW_LEASE_S)
                     await asyncio.wait([waiting], timeout=RENEW_LEASE_S)
-            waiting.cancel()
+            except (TargetLost, EventRayError, TimeoutError):
+                pass  # it has crashed, or ends
+            finally:
+                waiting.cancel()
             await asyncio.sleep(ENDING_POLL_S)
 
     # routing
