@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -47,7 +48,7 @@ Start = Callable[[str, float], Runtime]
 @pytest.fixture(scope="module")
 def start(ray_cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Gives an app that tests share, each with instances of its own."""
-    with ExitStack() as running:
+    with contextlib.ExitStack() as running:
 
         @cache
         def start_app(placement: str, unresponsive_s: float) -> Runtime:
@@ -148,6 +149,23 @@ def test_the_new_shard_of_a_run_kills_a_frozen_holder_of_its_lock(start: Start, 
         kill(successor)
     assert [response.result().version for response in waiting] == list(range(2, 22))
     assert runtime.status().result().shards[frozen.index].epoch > frozen.epoch + 1
+
+
+def test_a_shard_whose_file_a_stranger_took_over_ends_and_its_successor_serves(
+    start: Start, tmp_path: Path, name: str
+) -> None:
+    runtime = start("packed", SOON_S)
+    runs = str(tmp_path / "runs")
+    runtime.get(Tally, name).add.remote(runs).result()
+    status = runtime.status().result()
+    before = status.shards[runtime._transport.shard_of(f"Tally/{name}")]
+    with contextlib.closing(sqlite3.connect(Path(status.data) / f"shard-{before.index:04d}.db")) as stranger:
+        stranger.execute("UPDATE info SET value = value + 1 WHERE key = 'epoch'")
+        stranger.commit()
+    assert runtime.get(Tally, name).add.remote(runs).result().version == 2
+    after = runtime.status().result().shards[before.index]
+    assert after.epoch == before.epoch + 2
+    assert is_gone(before.pid)
 
 
 def batch(channel: ActorChannel, id: str, number: int, prefix: str, runs: Path, *commands: str) -> Batch:
