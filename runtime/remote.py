@@ -266,6 +266,17 @@ def find_actor(name: str, namespace: str) -> Any | None:
         return None
 
 
+def is_gone(name: str, namespace: str) -> bool:
+    """Whether there surely is no actor of that name; a Ray that is too busy to say does not count."""
+    try:
+        ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return True
+    except RayError:
+        return False
+    return False
+
+
 async def ask_status(actor: Any) -> Any:
     """How a part of an app stands, as it says itself; the error when it does not answer in time."""
     try:

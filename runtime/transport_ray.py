@@ -23,7 +23,7 @@ from eventray.runtime.link import Channel, TargetLost
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
-from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, kill, pickled
+from eventray.runtime.remote import ActorChannel, RemoteShard, call, call_patiently, find_actor, is_gone, kill, pickled
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
 from eventray.runtime.watching import watched
@@ -173,7 +173,7 @@ class RayTransport:
                 raise
             raise TargetLost(str(error)) from None  # it was passivated a moment ago: another one will be there
         except TargetLost:
-            if find_actor(DIRECTORY, self._name) is None:
+            if is_gone(DIRECTORY, self._name):
                 raise AppEnded(self._name) from None
             raise
 

@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import GetTimeoutError
 
 from eventray.runtime import remote, transport_ray
 from eventray.runtime.config import POLL_MOST_S, Config
 from eventray.runtime.link import TargetLost
-from eventray.runtime.remote import LOST_S, call, call_patiently
+from eventray.runtime.remote import LOST_S, call, call_patiently, is_gone
 from eventray.runtime.transport_ray import RayTransport
 
 
@@ -68,3 +70,16 @@ async def test_the_lease_is_renewed_also_when_the_call_that_holds_it_is_lost() -
     await asyncio.gather(holding, return_exceptions=True)
     held = [args[0][0] for args in Directory.lease.calls]
     assert held[-1] is held[-2]
+
+
+@pytest.mark.parametrize(
+    ("error", "gone"), [(ValueError("no such actor"), True), (GetTimeoutError("the GCS does not answer"), False)]
+)
+def test_a_ray_that_is_too_busy_to_say_does_not_mean_that_an_app_has_ended(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, gone: bool
+) -> None:
+    def get_actor(name: str, namespace: str) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "get_actor", get_actor)
+    assert is_gone("directory", "app") is gone
