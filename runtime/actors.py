@@ -10,21 +10,32 @@ import gc
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
 
-from eventray.domain.errors import ShardUnavailable
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.link import TargetLost
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
-from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
+from eventray.runtime.remote import (
+    PATIENCE_S,
+    RemoteCheckpoints,
+    RemoteShard,
+    answered,
+    call,
+    call_patiently,
+    dump_error,
+)
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.store.failures import translated
+from eventray.store.files import make_directory
 from eventray.store.port import ShardPort
 from eventray.store.shard import Shard as ShardStore
 
@@ -62,7 +73,7 @@ class Shell:
         self._closed = False
 
     async def _start(self) -> Inbox:
-        raise ShardUnavailable(-1, "this actor has nothing to start")
+        raise NotImplementedError
 
     async def _ready(self) -> Inbox:
         if self._inbox is None:
@@ -101,11 +112,11 @@ class Shell:
         await self._ready()
 
 
-class TargetGone(ShardUnavailable):
-    """The actor is closed; its app is ending."""
+class TargetGone(TargetLost):
+    """The actor is closed: it was passivated, or its app is ending."""
 
     def __init__(self) -> None:
-        super().__init__(-1, "the app is ending")
+        super().__init__("it is closed")
 
 
 class Shard(Shell):
@@ -123,21 +134,30 @@ class Shard(Shell):
         return f"Shard[{self._index}]"
 
     async def _start(self) -> Inbox:
-        plan, config = self._plan, self._plan.config
-        identity = await call_patiently(self._directory.shard_identity, self._index)
-        self._store = await ShardStore.open(
-            Path(plan.directory),
+        self._store = await self._open()
+        self._host = PackedHost(self._plan.load_app(), self._store, self._plan.config)
+        return Inbox(self._store.epoch, self._host.handle, self._plan.config)
+
+    async def _open(self) -> ShardStore:
+        plan, node, directory = self._plan, this_node(), Path(self._plan.directory)
+        identity = await call_patiently(self._directory.shard_identity, self._index, node)
+        if not identity["created"]:
+            await asyncio.to_thread(_make_directory, directory)  # this node may have nothing of the store yet
+        store = await ShardStore.open(
+            directory,
             self._index,
             store_id=identity["store_id"],
             generation=identity["generation"],
             run=plan.run,
-            durability=config.durability,
+            durability=plan.config.durability,
             create=not identity["created"],
         )
-        if not identity["created"]:
-            await call_patiently(self._directory.shard_created, self._index, this_node())
-        self._host = PackedHost(plan.load_app(), self._store, config)
-        return Inbox(self._store.epoch, self._host.handle, config)
+        try:  # nobody is served before the Directory has seen how far it goes
+            await call_patiently(self._directory.shard_opened, self._index, node, store.head, store.lost_with_power)
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -183,7 +203,7 @@ CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_"
 class ViewShell(Shell):
     """One view: follows the shards, answers queries."""
 
-    def __init__(self, plan: Plan, directory: Any, name: str, shards: dict[int, Any], generation: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, name: str, shards: int, generation: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
@@ -201,7 +221,8 @@ class ViewShell(Shell):
 
     async def _start(self) -> Inbox:
         config = self._plan.config
-        shards = {index: RemoteShard(actor, index, PATIENCE_S) for index, actor in self._shards.items()}
+        locate = partial(call, self._directory.locate)
+        shards = {index: RemoteShard(index, locate, PATIENCE_S) for index in range(self._shards)}
         self._runner = ProjectionRunner(
             self._plan.load_app().projections[self._name],
             shards,
@@ -230,12 +251,12 @@ class ViewShell(Shell):
 class ActivationShell(Shell):
     """One dedicated activation."""
 
-    def __init__(self, plan: Plan, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
+    def __init__(self, plan: Plan, aggregate: str, id: str, directory: Any, shard_index: int) -> None:
         super().__init__()
         self._plan = plan
         self._aggregate = aggregate
         self._id = id
-        self._shard = RemoteShard(shard, shard_index, PATIENCE_S)
+        self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S)
         self._app: App | None = None
         self._host: DedicatedHost | None = None
 
@@ -271,6 +292,13 @@ class ActivationShell(Shell):
         self._closed = True
         if self._host is not None:
             await self._host.passivate()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        make_directory(path)
+    except OSError as error:
+        raise translated(error, path) from error
 
 
 def named(shell: type[Shell], name: str) -> type[Shell]:

@@ -40,6 +40,7 @@ from eventray.store.records import Record, ShardPage
 log = logging.getLogger("eventray.runtime")
 
 RETRY_S = 0.2
+RETRY_LOST_S = 1.0
 
 
 @dataclass(slots=True)
@@ -129,7 +130,8 @@ class ProjectionRunner:
                 )
             except (ShardUnavailable, StoreUnavailable, ShardFenced) as error:
                 log.info("view %s waits for shard %d: %s", self._model.name, shard, error)
-                await asyncio.sleep(RETRY_S)
+                lost = isinstance(error, ShardUnavailable) and error.lost
+                await asyncio.sleep(RETRY_LOST_S if lost else RETRY_S)
                 continue
             except EventRayError as error:
                 await self._stop(shard, after, str(error))

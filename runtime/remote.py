@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnschedulableError, NodeDiedError, ObjectLostError, RayActorError, RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.link import TargetLost
@@ -31,6 +31,9 @@ from eventray.store.records import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Locate = Callable[[int], Awaitable[Any]]  # the actor of a shard; ShardUnavailable when it is lost, TargetLost
+LOST = (RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError)  # the actor, its node, or the answer
+
 pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between processes only, never for a disk
 
 RETRY_FIRST_S = 0.02
@@ -46,7 +49,7 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[bool, Any]:
         try:
             return True, await method(*args, **kwargs)
-        except (EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
+        except (EventRayError, TargetLost, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
             return False, pickled(error)
 
     return wrapper
@@ -56,12 +59,12 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a method marked `answered` of an actor, once.
 
     Raises:
-        TargetLost: the actor is dead, restarting or out of reach; whether it ran the call is not known.
+        TargetLost: the actor is dead, closed, restarting or out of reach; whether it ran the call is not known.
         EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
     try:
         good, value = await method.remote(*args, **kwargs)
-    except RayActorError as error:
+    except LOST as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
     if good:
         return value
@@ -75,11 +78,16 @@ async def call_patiently(method: Any, *args: Any, patience_s: float = PATIENCE_S
         TargetLost: it was so for `patience_s`.
         EventRayError, DuplicateCommands, ValueError, TypeError: what the method raised.
     """
+    return await patiently(lambda: call(method, *args, **kwargs), patience_s)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Try again and again while it ends in `TargetLost`; raises that after `patience_s`."""
     deadline = time.monotonic() + patience_s
     delay = RETRY_FIRST_S
     while True:
         try:
-            return await call(method, *args, **kwargs)
+            return await attempt()
         except TargetLost:
             if time.monotonic() + delay > deadline:
                 raise
@@ -125,13 +133,15 @@ class ActorChannel:
 class RemoteShard:
     """A shard in another process: the methods of `ShardPort`, which do there what they say.
 
-    A call that fails on the way is sent again until `patience_s`: reads can be repeated, and an append carries the
-    ids and the version by which its shard recognises it. `close` closes this end only.
+    A call that fails on the way is sent again until `patience_s`, to wherever the shard is then: reads can be repeated,
+    and an append carries the ids and the version by which its shard recognises it. A shard that is lost ends the call
+    at once, in `ShardUnavailable`. `close` closes this end only.
     """
 
-    def __init__(self, actor: Any, index: int, patience_s: float) -> None:
+    def __init__(self, index: int, locate: Locate, patience_s: float) -> None:
         self.index = index
-        self.actor = actor
+        self._locate = locate
+        self._actor: Any = None
         self._patience_s = patience_s
         self._closed = False
 
@@ -198,8 +208,18 @@ class RemoteShard:
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._closed:
             raise ShardUnavailable(self.index, "this end of it is closed")
+
+        async def attempt() -> Any:
+            if self._actor is None:
+                self._actor = await self._locate(self.index)
+            try:
+                return await call(self._actor.call, method, *args, **kwargs)
+            except TargetLost:
+                self._actor = None
+                raise
+
         try:
-            return await call_patiently(self.actor.call, method, *args, patience_s=self._patience_s, **kwargs)
+            return await patiently(attempt, self._patience_s)
         except TargetLost as error:
             raise ShardUnavailable(self.index, str(error)) from None
 
