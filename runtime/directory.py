@@ -21,7 +21,7 @@ from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.link import TargetLost
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
+from eventray.runtime.remote import answered, ask_status, call, call_patiently, end_all, find_actor, kill
 from eventray.runtime.sharding import Shards
 from eventray.runtime.status import ActivationStatus, Status, ViewStatus
 from eventray.store.checkpoints import CheckpointStore
@@ -123,10 +123,13 @@ class Directory:
 
     async def _wait_until_serving(self) -> None:
         """Find or make the actors; those of views begin to start while the shards do."""
+        if self._resumed:
+            await self._placer.find()
+        else:  # what a run left behind that lost its Directory's node
+            await end_all(self._plan.app_name, lambda name: name != DIRECTORY)
         await self._shards.place(resumed=self._resumed)
         self._opened.set()
         self._views = {name: self._find_view(name) for name in self._app.projections}
-        await self._placer.find()
         await self._shards.start(resumed=self._resumed)
         await asyncio.gather(
             *(call_patiently(view.wake, patience_s=float("inf")) for view in self._views.values()),

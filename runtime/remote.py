@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import ray
 from ray import cloudpickle
 from ray.exceptions import ActorUnschedulableError, NodeDiedError, ObjectLostError, RayActorError, RayError
+from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.link import TargetLost
@@ -285,6 +286,18 @@ async def ask_status(actor: Any) -> Any:
         return await asyncio.wait_for(call(actor.status), ANSWER_S)
     except (TargetLost, EventRayError, TimeoutError) as error:
         return error
+
+
+async def end_all(namespace: str, names: Callable[[str], bool]) -> None:
+    """End the actors of these names for good, and wait until the names are free."""
+    while True:
+        entries = await asyncio.to_thread(list_named_actors, True)
+        left = [entry["name"] for entry in entries if entry["namespace"] == namespace and names(entry["name"])]
+        if not left:
+            return
+        for actor in filter(None, (find_actor(name, namespace) for name in left)):
+            kill(actor)
+        await asyncio.sleep(RETRY_FIRST_S)
 
 
 def kill(actor: Any) -> None:

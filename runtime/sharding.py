@@ -9,20 +9,20 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable
 from eventray.runtime.actors import Plan, Shard
 from eventray.runtime.link import TargetLost
 from eventray.runtime.looking import Dealer, look_on, lost
 from eventray.runtime.nodes import Node, alive_nodes, id_of, pinned_to, shown, this_node
-from eventray.runtime.remote import PATIENCE_S, ask_status, call, find_actor, kill, patiently
+from eventray.runtime.remote import PATIENCE_S, ask_status, call, end_all, find_actor, kill, patiently
 from eventray.runtime.status import ShardStatus
 from eventray.store.manifest import Manifest
 
 log = logging.getLogger("eventray.runtime")
 
 LOOK_AGAIN_S = 10.0  # for a file that is on none of the nodes; a node that joins is looked at on the next occasion
-NAME_POLL_S = 0.05
 
 
 class Shards:
@@ -174,7 +174,11 @@ class Shards:
 
     async def _count_nodes(self) -> None:
         async with self._counting:  # one after the other: what is older never replaces what is newer
-            before, self._alive = self._alive, await asyncio.to_thread(_nodes_from_here)
+            try:
+                before, self._alive = self._alive, await asyncio.to_thread(_nodes_from_here)
+            except RayError as error:  # its head is away: as far as anyone knows all is as it was
+                log.warning("the nodes of %s could not be counted: %s", self._plan.app_name, error)
+                return
             if self._alive.keys() - before.keys():
                 self._look_at = 0.0
             for index in [index for index in self.actors if self._node_of(index) is None]:
@@ -208,9 +212,8 @@ class Shards:
 
     async def _make(self, index: int, node: Node) -> None:
         name = _name(index)
-        while (other := find_actor(name, self._plan.app_name)) is not None:  # left over, of this run or another one
-            kill(other)
-            await asyncio.sleep(NAME_POLL_S)
+        if find_actor(name, self._plan.app_name) is not None:  # the one before has not ended yet
+            await end_all(self._plan.app_name, name.__eq__)
         self._bystanders[index] = set(self._alive)
         self.actors[index] = (
             ray.remote(Shard)
