@@ -21,14 +21,47 @@ import ray
 from ray.cluster_utils import Cluster
 
 import eventray
-from eventray import Command, EventRayError, Receipt, Runtime, ShardUnavailable
-from tests.bank_app import Account, Balances, make_app
+from eventray import (
+    Aggregate,
+    App,
+    Command,
+    Dedicated,
+    Event,
+    EventRayError,
+    Packed,
+    Receipt,
+    Runtime,
+    ShardUnavailable,
+    command,
+)
+from eventray.store import Manifest
+from tests.bank_app import Account, Balances
 from tests.waiting import wait_until
 
 SHARDS, ACCOUNTS, COMMANDS = 6, 60, 900
 SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
 
 Seen = dict[str, Any]
+
+
+class Noted(Event):
+    text: str
+
+
+class Note(Aggregate):
+    """A dedicated aggregate: its instances have processes of their own, on any node."""
+
+    texts: list[str] = []
+
+    @command
+    def add(self, text: str) -> Noted:
+        return Noted(text)
+
+    def apply(self, event: Noted) -> None:
+        self.texts.append(event.text)
+
+
+APP = App("nodes", aggregates=[Account, Note], projections=[Balances], placement={Account: Packed(), Note: Dedicated()})
 
 
 class Commands:
@@ -99,19 +132,8 @@ def deposited(runtime: Runtime, account: str) -> Seen:
     return refusal(runtime.get(Account, account).deposit.remote(Decimal(1)).result)
 
 
-def account_per_shard(runtime: Runtime) -> list[str]:
-    """An account with an event in each shard."""
-    found: dict[int, str] = {}
-    for n in range(100):
-        name = f"b{n}"
-        found.setdefault(runtime.get(Account, name).deposit.remote(Decimal(1)).result().shard, name)
-        if len(found) == len(runtime.status().result().shards):
-            break
-    return [found[shard] for shard in sorted(found)]
-
-
-def kill_directory(app: str) -> None:
-    ray.kill(ray.get_actor("directory", namespace=app), no_restart=False)
+def kill_directory() -> None:
+    ray.kill(ray.get_actor("directory", namespace=APP.name), no_restart=False)
 
 
 class Scenario:
@@ -125,27 +147,26 @@ class Scenario:
         self.cluster: Any = None
 
     def run(self) -> None:
-        app = make_app("nodes", "packed")
-        nodes = {node.node_id: node for node in self.start_cluster(2)}
-        with eventray.run(app, data=self.data, shards=SHARDS) as runtime:
+        node, _ = self.start_cluster(2)
+        with eventray.run(APP, data=self.data, shards=SHARDS) as runtime:
             self.seen["spread"] = sorted(Counter(shard.node for shard in runtime.status().result().shards).values())
             self.commands.send(runtime, COMMANDS)
-            with eventray.run(make_app("alone", "dedicated"), data=self.data.with_name("alone"), shards=2) as dedicated:
-                accounts = account_per_shard(dedicated)
-                node = nodes[dedicated.status().result().shards[1].node]
-                self.lose(runtime, node)
-                answers = [deposited(dedicated, name) for name in accounts]
-            self.seen["dedicated there"], self.seen["dedicated lost"] = answers
+            self.lose(runtime, node)
             self.look_at_loss(runtime, node)
             back = self.get_back(runtime)
             self.lose_directory_too(runtime, back)
         self.end_cluster()
         self.start_cluster(0)
-        self.start_without_a_file(app)
+        self.start_without_a_file()
         self.end_cluster()
 
     def lose(self, runtime: Runtime, node: Any) -> None:
         gone = [shard for shard in runtime.status().result().shards if shard.node == node.node_id]
+
+        indexes = {shard.index for shard in gone}
+        notes = [runtime.get(Note, self.id_of_note(shards)) for shards in (indexes, set(range(SHARDS)) - indexes)]
+        for note in notes:
+            note.add.remote("before").result()
 
         def kill() -> None:
             self.cluster.remove_node(node, allow_graceful=False)
@@ -153,7 +174,9 @@ class Scenario:
                 os.kill(shard.pid, signal.SIGKILL)
 
         self.seen["across the loss"] = self.commands.send(runtime, COMMANDS, kill)
-        wait_until(lambda: unavailable(runtime) == {shard.index for shard in gone})
+        wait_until(lambda: unavailable(runtime) == indexes)
+        answers = [refusal(note.add.remote("after").result) for note in notes]
+        self.seen["dedicated lost"], self.seen["dedicated there"] = answers
 
     def look_at_loss(self, runtime: Runtime, node: Any) -> None:
         gone = unavailable(runtime)
@@ -190,20 +213,20 @@ class Scenario:
 
     def lose_directory_too(self, runtime: Runtime, node: Any) -> None:
         self.seen["node that came back"] = node.node_id
-        self.seen["directory killed"] = self.commands.send(runtime, COMMANDS, lambda: kill_directory("nodes"))
+        self.seen["directory killed"] = self.commands.send(runtime, COMMANDS, kill_directory)
         gone = shards_on(runtime, node.node_id)
         self.cluster.remove_node(node, allow_graceful=False)
         wait_until(lambda: unavailable(runtime) == gone)
         self.move_away(gone)
-        kill_directory("nodes")
+        kill_directory()
         self.seen["directory killed while lost"] = self.commands.send(runtime, COMMANDS)
         self.seen["still lost"] = unavailable(runtime) == gone
         self.seen["refused by the next directory"] = deposited(runtime, self.commands.account_in(gone))
         self.seen["made anew by the next directory"] = self.files_of(gone)
 
-    def start_without_a_file(self, app: eventray.App) -> None:
+    def start_without_a_file(self) -> None:
         """The files of some shards are away, and not one node is there that was."""
-        with eventray.run(app, data=self.data) as runtime:
+        with eventray.run(APP, data=self.data) as runtime:
             gone = unavailable(runtime)
             self.seen["unavailable at start"] = len(gone)
             self.seen["served at start"] = self.commands.send(runtime, COMMANDS)
@@ -216,7 +239,7 @@ class Scenario:
     # the cluster and its disks
 
     def start_cluster(self, workers: int) -> list[Any]:
-        head = {"num_cpus": 1, "_system_config": SOON}
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         nodes = [self.cluster.add_node(num_cpus=1) for _ in range(workers)]
         ray.init(address=self.cluster.address, log_to_driver=False)
@@ -225,6 +248,10 @@ class Scenario:
     def end_cluster(self) -> None:
         ray.shutdown()
         self.cluster.shutdown()
+
+    def id_of_note(self, shards: set[int]) -> str:
+        manifest = Manifest.load(self.data)
+        return next(f"n{n}" for n in range(1_000) if manifest.shard_of(f"Note/n{n}") in shards)
 
     def files_of(self, shards: set[int]) -> list[str]:
         return sorted(path.name for index in shards for path in self.data.glob(f"shard-{index:04d}.db*"))
