@@ -241,6 +241,13 @@ class ViewShell(Shell):
         return self._runner.status(os.getpid(), this_node())
 
     @answered
+    async def manage(self, method: str, *args: Any) -> Any:
+        """Run a method of the view that is no query."""
+        await self._ready()
+        assert self._runner is not None
+        return await self._runner.manage(method, *args)
+
+    @answered
     async def close(self) -> None:
         """Save, and follow no more."""
         self._closed = True

@@ -27,6 +27,7 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
 )
 
 P = ParamSpec("P")
@@ -201,6 +202,18 @@ class RemoteShard:
     async def fetch_head(self) -> int:
         """The shard's last position."""
         return int(await self._call("fetch_head"))
+
+    async def park(self, consumer: str, position: int, reason: str) -> None:
+        """Keep an event as a dead letter."""
+        await self._call("park", consumer, position, reason)
+
+    async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
+        """Forget dead letters."""
+        await self._call("unpark", consumer, tuple(positions))
+
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
+        """A page of a consumer's dead letters."""
+        return await self._call("dead_letters", consumer, after=after, limit=limit)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Make no more calls; the shard goes on."""

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 from eventray.domain.errors import UnknownName
 from eventray.runtime.app import App
@@ -112,6 +113,15 @@ class LocalTransport:
         )
         views = tuple(runner.status(pid, node) for runner in self._runners.values())
         return Status(self.app.name, str(self._data), True, shards, views)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of its views."""
+        return tuple(self._runners)
+
+    async def manage(self, view: str, method: str, *args: Any) -> Any:
+        """Call a method of a view that is no query."""
+        return await self._runners[view].manage(method, *args)
 
     async def leave(self) -> None:
         """The app lives in this process: leaving ends it."""

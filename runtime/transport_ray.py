@@ -202,6 +202,19 @@ class RayTransport:
         assert isinstance(status, Status)
         return status
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of its views."""
+        return tuple(self.started.views)
+
+    async def manage(self, view: str, method: str, *args: Any) -> Any:
+        """Call a method of a view that is no query; when its process is lost meanwhile the outcome is not known."""
+        actor = await self._actor("view", view)
+        try:
+            return await call(actor.manage, method, *args)
+        except TargetLost as error:
+            raise EventRayError(f"view {view!r} was lost while it did this; look, and do it again: {error}") from None
+
     # ending
 
     async def leave(self) -> None:
