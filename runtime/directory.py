@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OwnerDiedError, RayError
+from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, ViewShell, named
+from eventray.runtime.lease import Lease
 from eventray.runtime.link import TargetLost
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import answered, ask_status, call, call_patiently, end_all, find_actor, kill
@@ -33,7 +34,6 @@ log = logging.getLogger("eventray.runtime")
 
 DIRECTORY = "directory"
 SUPERVISE_S = 1.0
-LEASE_GRACE_S = 30.0  # after a crash of the Directory itself: how long the driver has to renew its lease
 CALLS_AT_ONCE = 10_000
 
 
@@ -61,12 +61,10 @@ class Directory:
         self._opened = asyncio.Event()
         self._views: dict[str, Any] = {}
         self._supervision: list[asyncio.Task[None]] = []
-        self._lease_tasks: list[asyncio.Task[None]] = []
-        self._leased = asyncio.Event()
+        self._lease = Lease(plan.app_name, self._end_and_exit)
         self._me = ray.get_runtime_context().current_actor
         self._resumed = bool(ray.get_runtime_context().was_current_actor_reconstructed)
-        if self._resumed:
-            self._lease_tasks.append(asyncio.get_running_loop().create_task(self._resume()))
+        self._resuming = asyncio.get_running_loop().create_task(self._resume()) if self._resumed else None
 
     def __repr__(self) -> str:
         return f"Directory({self._plan.app_name})"
@@ -88,7 +86,8 @@ class Directory:
                     await self._wait_until_serving()
                 except BaseException:
                     self._opened.clear()
-                    self._kill_all()
+                    if not self._resumed:
+                        self._kill_all()
                     await self._checkpoints.close()
                     raise
                 self._started = Started(self._plan, self._manifest, tuple(self._views))
@@ -96,7 +95,7 @@ class Directory:
                 steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
                 self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
                 if not self._detached:
-                    self._lease_tasks.append(loop.create_task(self._end_without_lease()))
+                    self._lease.require()
         return self._started
 
     async def _resume(self) -> None:
@@ -104,7 +103,7 @@ class Directory:
         while self._started is None and not self._ending:
             try:
                 await self._start()
-            except EventRayError as error:
+            except (EventRayError, RayError) as error:
                 log.warning("the Directory of %s cannot go on yet: %s", self._plan.app_name, error)
                 await asyncio.sleep(SUPERVISE_S)
 
@@ -263,26 +262,7 @@ class Directory:
     @answered
     async def lease(self, held: list[Any]) -> None:
         """Take the driver's reference to its `hold`: the app lives as long as that has an owner."""
-        self._leased.set()
-        self._lease_tasks.append(asyncio.get_running_loop().create_task(self._watch(held[0])))
-
-    async def _watch(self, held: Any) -> None:
-        try:
-            await held
-        except OwnerDiedError:
-            log.warning("the driver of %s is gone: the app ends", self._plan.app_name)
-            await self._end()
-            exit_here()
-        except RayError:
-            pass  # this actor was restarted: the driver, if it lives, renews its lease
-
-    async def _end_without_lease(self) -> None:
-        try:
-            await asyncio.wait_for(self._leased.wait(), LEASE_GRACE_S)
-        except TimeoutError:
-            log.warning("no driver has renewed the lease of %s: the app ends", self._plan.app_name)
-            await self._end()
-            exit_here()
+        self._lease.renew(held[0])
 
     # ending
 
@@ -295,6 +275,10 @@ class Directory:
     async def shutdown(self) -> None:
         """Drain and end every part; who called this then kills the Directory."""
         await self._end()
+
+    async def _end_and_exit(self) -> None:
+        await self._end()
+        exit_here()
 
     async def _end(self) -> None:
         if self._ending:
