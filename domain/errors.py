@@ -275,7 +275,7 @@ class ShardUnavailable(EventRayError):
 
     advice = "send again"
 
-    def __init__(self, shard: int, reason: str, *, lost: bool = False) -> None:
+    def __init__(self, shard: int, reason: str, lost: bool = False) -> None:
         super().__init__(
             f"shard {shard} is unavailable: {reason}. Send again with the same command id when it is back."
         )
