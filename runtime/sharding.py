@@ -160,14 +160,16 @@ class Shards:
             await asyncio.gather(*(self._take_back(index, node) for index, node in found.items()))
 
     async def _take_back(self, index: int, node: Node) -> None:
+        avoided = self._bystanders.get(index, set())
         await self._make(index, node)
         try:
             await self._serve(index, PATIENCE_S)
         except TargetLost as error:
             self._lose(index, str(error))
+            self._bystanders[index] = avoided
         except EventRayError as error:
-            self._bystanders[index].add(node.id)  # a person must mend that: not tried again on this node
             self._lose(index, str(error))
+            self._bystanders[index] = avoided | {node.id}  # a person must mend that: it is not tried again there
         else:
             del self._lost[index]
             log.warning("shard %d serves again, on node %s", index, node)
@@ -201,12 +203,14 @@ class Shards:
         dealer = Dealer(self._manifest, self._alive, {node.id for node in nodes} - {one.node.id for one in seen})
         found: dict[int, Node] = {}
         for index in indexes:
+            own = [one for one in seen if one.node.id not in avoided[index]]
             try:
-                found[index] = dealer.node_for(index, [one for one in seen if one.node.id not in avoided[index]])
+                found[index] = dealer.node_for(index, own)
             except ShardUnavailable as error:
                 if index not in self._lost:
                     log.warning("%s", error)
-                self._lost[index] = error
+                if index not in self._lost or any(index in one.files for one in own):  # else the old reason says more
+                    self._lost[index] = error
         self._manifest.place({index: str(node) for index, node in found.items()})
         return found
 
