@@ -18,15 +18,17 @@ Side = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound on the figure itself, or on its ratio to the first baseline."""
+    """A bound on the figure itself, or on its ratio to a baseline: the one named `to`, else the first."""
 
     sign: Literal[">=", "<="]
     bound: float
     of: Literal["figure", "ratio"] = "ratio"
+    to: str = ""
 
-    def met(self, figure: float, ratio: float | None) -> bool | None:
+    def met(self, figure: float, ratios: Mapping[str, float | None]) -> bool | None:
         """Tell whether it is met; None when there was no baseline to compare with."""
-        value = figure if self.of == "figure" else ratio
+        first = next(iter(ratios), "")
+        value = figure if self.of == "figure" else ratios.get(self.to or first)
         if value is None:
             return None
         return value >= self.bound if self.sign == ">=" else value <= self.bound
@@ -80,8 +82,8 @@ class Outcome:
     @property
     def met(self) -> bool | None:
         """Whether all goals are met; None: there is none, or nothing to compare with."""
-        ratio = self.baselines[0].ratio if self.baselines else None
-        found = [goal.met(self.ours.median, ratio) for goal in self.case.goals]
+        ratios = {baseline.name: baseline.ratio for baseline in self.baselines}
+        found = [goal.met(self.ours.median, ratios) for goal in self.case.goals]
         if False in found:
             return False
         return None if None in found or not found else True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,62 @@ _EVENTS_A_SAVE = 100
 @contextmanager
 def account(directory: Path, count: int) -> Iterator[Callable[[], float] | None]:
     """Give what loads an account of `count` deposits and returns the seconds it took; None without the library."""
+    with _application(directory) as bank:
+        if bank is None:
+            yield None
+            return
+        one = _account_class()()
+        for number in range(1, count + 1):
+            one.deposit(amount=number, note=f"deposit number {number:06d} of the benchmark")
+            if number % _EVENTS_A_SAVE == 0:
+                bank.save(one)
+        bank.save(one)
+        yield lambda: _load(bank, one.id, count)
+
+
+@contextmanager
+def bank(directory: Path, accounts: int) -> Iterator[Callable[[int], float] | None]:
+    """Give what makes so many deposits to `accounts` accounts in turn and returns the seconds; None without it.
+
+    Each deposit is a command of its own, as its users write it: get the account (from its cache), change it, save it.
+    """
+    # Nobody else writes: without fast-forward its cache asks the database nothing.
+    cached = {"AGGREGATE_CACHE_MAXSIZE": str(accounts), "AGGREGATE_CACHE_FASTFORWARD": "n"}
+    with _application(directory, **cached) as bank:
+        if bank is None:
+            yield None
+            return
+        new = _account_class()
+        ids = []
+        for _ in range(accounts):
+            one = new()
+            bank.save(one)
+            ids.append(one.id)
+        yield lambda deposits: _deposit(bank, ids, deposits)
+
+
+@contextmanager
+def _application(directory: Path, **settings: str) -> Iterator[Any]:
     try:
-        domain, application = import_module("eventsourcing.domain"), import_module("eventsourcing.application")
+        application = import_module("eventsourcing.application")
     except ImportError:
         yield None
         return
-    bank = application.Application(
-        env={"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(directory / "peer.db")}
-    )
+    stored = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(directory / "peer.db")}
+    bank = application.Application(env=stored | settings)
     try:
         _require_full(bank)
-        id = _filled(bank, domain, count)
-        yield lambda: _load(bank, id, count)
+        yield bank
     finally:
         bank.close()
 
 
-def _filled(bank: Any, domain: Any, count: int) -> Any:
-    class Account(domain.Aggregate):  # type: ignore[misc]
+@cache
+def _account_class() -> Any:
+    """Its class, once: it refuses a second one of the same name."""
+    domain = import_module("eventsourcing.domain")
+
+    class Account(domain.Aggregate):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             self.balance = 0
 
@@ -45,13 +84,7 @@ def _filled(bank: Any, domain: Any, count: int) -> Any:
     # It finds classes by their module's attributes again.
     Account.__qualname__ = Account.__name__
     globals()["Account"] = Account
-    one = Account()
-    for number in range(1, count + 1):
-        one.deposit(amount=number, note=f"deposit number {number:06d} of the benchmark")
-        if number % _EVENTS_A_SAVE == 0:
-            bank.save(one)
-    bank.save(one)
-    return one.id
+    return Account
 
 
 def _load(bank: Any, id: Any, count: int) -> float:
@@ -59,6 +92,18 @@ def _load(bank: Any, id: Any, count: int) -> float:
     found = bank.repository.get(id)
     seconds = time.perf_counter() - begun
     assert (found.version, found.balance) == (count + 1, count * (count + 1) // 2)  # its first event is the creation
+    return seconds
+
+
+def _deposit(bank: Any, ids: list[Any], deposits: int) -> float:
+    before = sum(bank.repository.get(id).balance for id in ids)
+    begun = time.perf_counter()
+    for number in range(deposits):
+        one = bank.repository.get(ids[number % len(ids)])
+        one.deposit(amount=1, note="")
+        bank.save(one)
+    seconds = time.perf_counter() - begun
+    assert sum(bank.repository.get(id).balance for id in ids) == before + deposits
     return seconds
 
 

@@ -36,9 +36,9 @@ def spread(figures: Figures) -> str:
 
 def goal(given: Goal, case: Case) -> str:
     """Return a goal as the table shows it."""
-    return (
-        f"{given.sign} {given.bound:g} x" if given.of == "ratio" else f"{given.sign} {number(given.bound)} {case.unit}"
-    )
+    if given.of == "figure":
+        return f"{given.sign} {number(given.bound)} {case.unit}"
+    return f"{given.sign} {given.bound:g} x" + (f" {given.to}" if given.to else "")
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:

@@ -15,6 +15,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     dataclass_transform,
+    get_args,
     overload,
 )
 
@@ -25,6 +26,9 @@ from eventray.domain.response import Response
 P = ParamSpec("P")
 V = TypeVar("V")
 R = TypeVar("R")
+
+OnError: TypeAlias = Literal["stop", "park"]
+"""What a view does with an event that it cannot apply."""
 
 Positions: TypeAlias = Receipt | Sequence[Receipt] | Mapping[int, int] | None
 """What a query may wait for: a receipt, several, or a position per shard (as `heads()` gives)."""
@@ -38,17 +42,41 @@ class Projection:
     `@query` read it.
 
     Class keywords: `name=` is the stored name (else the class name); raise `version=` when `apply` changes its
-    meaning, so that the view is built anew from the log.
+    meaning, so that the view is built anew from the log. When `apply` raises, the view is taken back to what it was
+    before the event and the event is applied again, up to `retries=` times (3); then `on_error=` says what happens:
+    "stop" (the default) keeps the last good state serving, until the app is started again with an `apply` that works;
+    "park" leaves the event behind as a dead letter and goes on. A derived class has what its base class has.
+
+    Raises:
+        ValueError: a keyword that cannot be, naming it.
     """
 
     __projection_name__: ClassVar[str]
     __projection_version__: ClassVar[int]
+    __on_error__: ClassVar[OnError] = "stop"
+    __retries__: ClassVar[int] = 3
 
-    def __init_subclass__(cls, *, name: str | None = None, version: int = 1, **keywords: Any) -> None:
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        on_error: OnError | None = None,
+        retries: int | None = None,
+        **keywords: Any,
+    ) -> None:
         super().__init_subclass__(**keywords)
         check_stored_name(cls, cls.__name__ if name is None else name, version)
         cls.__projection_name__ = cls.__name__ if name is None else name
         cls.__projection_version__ = version
+        if on_error is not None:
+            if on_error not in get_args(OnError):
+                raise ValueError(f"{cls.__name__}: on_error={on_error!r}: choose 'stop' (the default) or 'park'")
+            cls.__on_error__ = on_error
+        if retries is not None:
+            if type(retries) is not int or retries < 0:
+                raise ValueError(f"{cls.__name__}: retries={retries!r} must be 0, 1, 2, ...")
+            cls.__retries__ = retries
         make_dataclass(cls, defining_frame(), frozen=False, kw_only=True)
 
 

@@ -170,7 +170,10 @@ class Activation:
                 await self._commit(done, self._append(done), mailbox)
         except OUTCOME_UNKNOWN as error:
             self.superseded = isinstance(error, ActivationSuperseded)
-            self._end(done, mailbox, Kind.AGAIN, str(error))
+            if isinstance(error, ShardUnavailable) and error.lost:  # nothing will answer before it is back
+                self._end(done, mailbox, Kind.ERROR, error)
+            else:
+                self._end(done, mailbox, Kind.AGAIN, str(error))
         except EventRayError as error:
             self._end(done, mailbox, Kind.ERROR, error)
         except Exception as error:

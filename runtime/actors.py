@@ -10,22 +10,34 @@ import gc
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
 
-from eventray.domain.errors import ShardFenced, ShardUnavailable
+from eventray.domain.errors import ShardFenced
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.link import TargetLost
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
-from eventray.runtime.remote import PATIENCE_S, RemoteCheckpoints, RemoteShard, answered, call_patiently, dump_error
+from eventray.runtime.remote import (
+    PATIENCE_S,
+    RemoteCheckpoints,
+    RemoteShard,
+    answered,
+    call,
+    call_patiently,
+    dump_error,
+)
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.watching import Pulsing, Watch
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.store.failures import translated
+from eventray.store.files import make_directory
 from eventray.store.port import ShardPort
 from eventray.store.shard import Shard as ShardStore
 
@@ -64,7 +76,7 @@ class Shell(Pulsing):
         self._closed = False
 
     async def _start(self) -> Inbox:
-        raise ShardUnavailable(-1, "this actor has nothing to start")
+        raise NotImplementedError
 
     async def _ready(self) -> Inbox:
         if self._inbox is None:
@@ -103,11 +115,11 @@ class Shell(Pulsing):
         await self._ready()
 
 
-class TargetGone(ShardUnavailable):
-    """The actor is closed; its app is ending."""
+class TargetGone(TargetLost):
+    """The actor is closed: it was passivated, or its app is ending."""
 
     def __init__(self) -> None:
-        super().__init__(-1, "the app is ending")
+        super().__init__("it is closed")
 
 
 class Shard(Shell):
@@ -126,24 +138,33 @@ class Shard(Shell):
         return f"Shard[{self._index}]"
 
     async def _start(self) -> Inbox:
-        plan, config = self._plan, self._plan.config
         if self._watch is None:  # first of all: what follows may wait for a Directory that is frozen
-            watch = Watch(lambda: {"the directory": self._directory}, config)
+            watch = Watch(lambda: {"the directory": self._directory}, self._plan.config)
             self._watch = asyncio.get_running_loop().create_task(watch.run())
-        identity = await call_patiently(self._directory.shard_identity, self._index)
-        self._store = await ShardStore.open(
-            Path(plan.directory),
+        self._store = await self._open()
+        self._host = PackedHost(self._plan.load_app(), self._store, self._plan.config)
+        return Inbox(self._store.epoch, self._host.handle, self._plan.config)
+
+    async def _open(self) -> ShardStore:
+        plan, node, directory = self._plan, this_node(), Path(self._plan.directory)
+        identity = await call_patiently(self._directory.shard_identity, self._index, node)
+        if not identity["created"]:
+            await asyncio.to_thread(_make_directory, directory)  # this node may have nothing of the store yet
+        store = await ShardStore.open(
+            directory,
             self._index,
             store_id=identity["store_id"],
             generation=identity["generation"],
             run=plan.run,
-            durability=config.durability,
+            durability=plan.config.durability,
             create=not identity["created"],
         )
-        if not identity["created"]:
-            await call_patiently(self._directory.shard_created, self._index, this_node())
-        self._host = PackedHost(plan.load_app(), self._store, config)
-        return Inbox(self._store.epoch, self._host.handle, config)
+        try:  # nobody is served before the Directory has seen how far it goes
+            await call_patiently(self._directory.shard_opened, self._index, node, store.head, store.lost_with_power)
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +222,7 @@ CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_"
 class ViewShell(Shell):
     """One view: follows the shards, answers queries."""
 
-    def __init__(self, plan: Plan, directory: Any, name: str, shards: dict[int, Any], generation: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, name: str, shards: int, generation: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
@@ -219,7 +240,8 @@ class ViewShell(Shell):
 
     async def _start(self) -> Inbox:
         config = self._plan.config
-        shards = {index: RemoteShard(actor, index, PATIENCE_S) for index, actor in self._shards.items()}
+        locate = partial(call, self._directory.locate)
+        shards = {index: RemoteShard(index, locate, PATIENCE_S) for index in range(self._shards)}
         self._runner = ProjectionRunner(
             self._plan.load_app().projections[self._name],
             shards,
@@ -238,6 +260,13 @@ class ViewShell(Shell):
         return self._runner.status(os.getpid(), this_node())
 
     @answered
+    async def manage(self, method: str, *args: Any) -> Any:
+        """Run a method of the view that is no query."""
+        await self._ready()
+        assert self._runner is not None
+        return await self._runner.manage(method, *args)
+
+    @answered
     async def close(self) -> None:
         """Save, and follow no more."""
         self._closed = True
@@ -248,12 +277,12 @@ class ViewShell(Shell):
 class ActivationShell(Shell):
     """One dedicated activation."""
 
-    def __init__(self, plan: Plan, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
+    def __init__(self, plan: Plan, aggregate: str, id: str, directory: Any, shard_index: int) -> None:
         super().__init__()
         self._plan = plan
         self._aggregate = aggregate
         self._id = id
-        self._shard = RemoteShard(shard, shard_index, PATIENCE_S)
+        self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S)
         self._app: App | None = None
         self._host: DedicatedHost | None = None
 
@@ -289,6 +318,13 @@ class ActivationShell(Shell):
         self._closed = True
         if self._host is not None:
             await self._host.passivate()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        make_directory(path)
+    except OSError as error:
+        raise translated(error, path) from error
 
 
 def named(shell: type[Shell], name: str) -> type[Shell]:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from eventray.domain.errors import EventRayError
-from eventray.runtime import cli_app, cli_store
+from eventray.runtime import cli_app, cli_store, cli_views
 
 FAILED = 2  # could not be done, or was asked for wrongly; 1 is the answer "no" of a command that checks
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 cli_app.add_to(app)
 cli_store.add_to(app)
+cli_views.add_to(app)
 
 
 def main() -> None:

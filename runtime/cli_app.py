@@ -21,6 +21,7 @@ from eventray.domain.errors import UnknownName
 from eventray.runtime import client
 from eventray.runtime.app import App
 from eventray.runtime.ray_setup import check_protected, joined_ray
+from eventray.runtime.session import Runtime
 from eventray.runtime.status import Status
 
 NODE_SHOWN_CHARS = 12
@@ -69,10 +70,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Show how the shards, activations and views of a running app stand."""
-    if address:
-        os.environ["RAY_ADDRESS"] = address
-    _join_only()
-    with client.connect(app) as runtime:
+    with joined(app, address) as runtime:
         found = runtime.status().result()
     if as_json:
         print(json.dumps(_plain(found)))
@@ -106,6 +104,14 @@ def find_app(target: str) -> App:
     if not isinstance(found, App):
         raise ValueError(f"{target!r} is a {type(found).__name__}, not an eventray.App")
     return found
+
+
+def joined(app: str, address: str | None) -> Runtime:
+    """Join an app that runs, on a Ray cluster by its address (None: RAY_ADDRESS, or this machine's)."""
+    if address:
+        os.environ["RAY_ADDRESS"] = address
+    _join_only()
+    return client.connect(app)
 
 
 def _join_only() -> None:

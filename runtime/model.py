@@ -175,6 +175,7 @@ class ProjectionModel:
         events: those that it wants.
         queries: by name.
         fingerprint: of the shape of the state and the version; saves with another one are not used.
+        on_error, retries: what happens when its `apply` raises.
 
     Raises:
         TypeError: naming class and field, or query and parameter, and what to do.
@@ -189,7 +190,9 @@ class ProjectionModel:
         "events",
         "fingerprint",
         "name",
+        "on_error",
         "queries",
+        "retries",
         "version",
     )
 
@@ -197,6 +200,8 @@ class ProjectionModel:
         self.cls = cls
         self.name = cls.__projection_name__
         self.version = cls.__projection_version__
+        self.on_error = cls.__on_error__
+        self.retries = cls.__retries__
         self._state = _State(cls, _RESERVED_IN_VIEWS, self.version)
         self.fingerprint = self._state.fingerprint
         apply, wanted = applied_by(cls, parameters=(1, 2))

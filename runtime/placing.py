@@ -29,6 +29,7 @@ class Placer:
     """Makes, finds and passivates dedicated activations.
 
     Args:
+        directory: the actor that activations ask where their shard is.
         options: Ray options of an actor by name and namespace.
     """
 
@@ -36,14 +37,14 @@ class Placer:
         self,
         plan: Plan,
         app: App,
-        shards: dict[int, Any],
+        directory: Any,
         manifest: Manifest,
         options: Callable[[str, str], dict[str, Any]],
     ) -> None:
         self.actors: dict[str, Any] = {}
         self._plan = plan
         self._app = app
-        self._shards = shards
+        self._directory = directory
         self._manifest = manifest
         self._options = options
         self._locks: dict[str, asyncio.Lock] = {}
@@ -89,7 +90,7 @@ class Placer:
         if placement.label_selector:
             options["label_selector"] = dict(placement.label_selector)
         shell = watched(named(ActivationShell, aggregate))
-        return shell.options(**options).remote(self._plan, aggregate, id, self._shards[index], index)
+        return shell.options(**options).remote(self._plan, aggregate, id, self._directory, index)
 
     async def _make_room(self, aggregate: str) -> None:
         placement = self._app.placement_of(aggregate)

@@ -7,47 +7,29 @@ are saved in one checkpoint. So no event is applied twice and none is skipped, w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-import msgpack
-
-from eventray.domain.errors import (
-    CommandFailed,
-    EventRayError,
-    ProjectionStopped,
-    Rejected,
-    ShardFenced,
-    ShardUnavailable,
-    StaleView,
-    StoreMismatch,
-    StoreUnavailable,
-    UnknownName,
-)
-from eventray.domain.meta import Meta
+from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreUnavailable, UnknownName
+from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
-from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.status import ViewStatus
-from eventray.runtime.wire import Answerer, Kind, QueryItem
+from eventray.runtime.viewstate import Failure, ViewState
+from eventray.runtime.wire import Answerer, QueryItem
+from eventray.store.admission import REASON_CHARS_MAX
 from eventray.store.port import CheckpointPort, ShardPort
-from eventray.store.records import Record, ShardPage
+from eventray.store.records import ShardPage
 
 log = logging.getLogger("eventray.runtime")
+T = TypeVar("T")
 
-RETRY_S = 0.2
-
-
-@dataclass(slots=True)
-class _Waiter:
-    after: dict[int, int]
-    item: QueryItem
-    answer: Answerer
-    timer: asyncio.TimerHandle | None = None
+RETRY_S = 0.2  # until a shard that cannot be reached is asked again
+RETRY_LOST_S = 1.0  # ... and one whose node or file is gone
+RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
+MANAGED = ("retry", "drop")
+PASSING = (ShardUnavailable, StoreUnavailable, ShardFenced)  # the shard, or its file, is back in a while
 
 
 class ProjectionRunner:
@@ -72,26 +54,42 @@ class ProjectionRunner:
         self._checkpoints = checkpoints
         self._config = config
         self._generation = generation
-        self._view: Any = model.new()
-        self._positions = dict.fromkeys(shards, 0)
-        self._state: Literal["recovering", "following", "stopped"] = "recovering"
+        self._state = ViewState(model, shards)
+        self._phase: Literal["recovering", "following", "stopped"] = "recovering"
         self._reason = ""
-        self._applied = self._saved_applied = 0
-        self._waiters: list[_Waiter] = []
+        self._shows = False  # whether the state is one that stood in the log: not half of an event
+        self._applied_before = self._saved_applied = 0
+        self._letters: dict[int, set[int]] = {}  # rows of dead letters that this view may have to take away
+        self._answering = Answering(model, generation, self._shown, lambda: self._reason)
         self._tasks: list[asyncio.Task[None]] = []
         self._saving = asyncio.Lock()
-        self._stopping = asyncio.Lock()
+        self._turn = asyncio.Lock()  # who changes the state: a page, or what follows from a failure
 
     def status(self, pid: int, node: str) -> ViewStatus:
         """How the view stands, here."""
-        return ViewStatus(self._model.name, self._state, dict(self._positions), self._applied, self._reason, pid, node)
+        state = self._state
+        parked = sum(len(positions) for positions in state.parked.values())
+        return ViewStatus(
+            self._model.name, self._phase, dict(state.positions), self._applied, self._reason, pid, node, parked=parked
+        )
+
+    def handle(self, item: QueryItem, answer: Answerer) -> None:
+        """Answer a query, when the view has applied what it asks for."""
+        self._answering.handle(item, answer)
+
+    @property
+    def _applied(self) -> int:
+        return self._applied_before + self._state.applied
+
+    def _shown(self) -> ViewState | None:
+        return self._state if self._shows else None
 
     # life
 
     async def start(self) -> None:
         """Take up the last save, and follow the shards from there."""
-        await self._recover()
-        self._state = "following"
+        self._state = await self._saved()
+        self._phase, self._shows = "following", True
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._follow(shard)) for shard in self._shards]
         self._tasks.append(loop.create_task(self._save_regularly()))
@@ -101,202 +99,202 @@ class ProjectionRunner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for waiter in list(self._waiters):
-            self._end(waiter, Kind.AGAIN, f"view {self._model.name} is closing")
-        if self._state == "following":
+        self._answering.close()
+        if self._phase == "following":
             await self._save()
 
-    async def _recover(self) -> None:
-        self._view, self._positions = self._model.new(), dict.fromkeys(self._shards, 0)
+    async def _saved(self) -> ViewState:
+        """The state that was saved last, or the first one."""
+        state = ViewState(self._model, self._shards)
         saved = await self._checkpoints.load(self._model.name)
         if saved is None:
-            return
+            return state
         if saved.generation != self._generation or saved.fingerprint != self._model.fingerprint:
             log.warning("view %s: its save is of another store or another class; it is built anew", self._model.name)
-            return
-        self._view = self._model.decode_state(saved.data)
-        self._positions.update({shard: at for shard, at in saved.positions.items() if shard in self._positions})
+            return state
+        state.restore(saved)
+        return state
 
     # following
 
     async def _follow(self, shard: int) -> None:
-        config, types = self._config, self._model.events.names
-        while True:
-            after = self._positions[shard]
-            try:
-                page = await self._shards[shard].read(
-                    after=after, limit=config.read_page_events, wait=config.poll_s, types=types
-                )
-            except (ShardUnavailable, StoreUnavailable, ShardFenced) as error:
-                log.info("view %s waits for shard %d: %s", self._model.name, shard, error)
-                await asyncio.sleep(RETRY_S)
-                continue
-            except EventRayError as error:
-                await self._stop(shard, after, str(error))
-                return
-            failed = self._apply_page(shard, page)
-            if failed is not None:
-                await self._stop(shard, self._positions[shard] + 1, failed)
-                return
-            if self._applied - self._saved_applied >= config.checkpoint_events:
-                await self._save()
+        config = self._config
+        try:
+            self._letters[shard] = await self._patiently(lambda: self._letters_of(shard))
+            while self._phase != "stopped":
+                page = await self._page(shard, self._state.positions[shard], config.read_page_events, config.poll_s)
+                await self._take(shard, page)
+                if self._letters[shard]:
+                    await self._take_letters_away(shard)
+                if self._applied - self._saved_applied >= config.checkpoint_events:
+                    await self._save()
+        except EventRayError as error:
+            async with self._turn:
+                self._stop(f"shard {shard} after position {self._state.positions[shard]}: {error}")
 
-    def _apply_page(self, shard: int, page: ShardPage) -> str | None:
-        """Apply a page as far as it goes; the reason when an event cannot be applied."""
-        with DomainCode(f"{self._model.name}.apply"):
-            for record in page.records:
-                try:
-                    self._apply(record)
-                except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
-                    trace = "".join(traceback.format_exception(error, limit=-4))
-                    return f"{record.type} {record.stream}@{record.version} in shard {shard}: {error!r}\n{trace}"
-                self._positions[shard] = record.position
-                self._applied += 1
-        self._positions[shard] = page.position
-        self._wake()
-        return None
+    async def _take(self, shard: int, page: ShardPage) -> None:
+        """Apply a page; what fails is tried again, and then left behind or the end of it, as the projection says."""
+        async with self._turn:
+            attempts: dict[int, int] = {}
+            while self._phase != "stopped" and (failure := self._state.apply_page(shard, page)) is not None:
+                await self._take_back()
+                position = failure.record.position
+                attempts[position] = attempts.get(position, 0) + 1
+                if attempts[position] <= self._model.retries:
+                    await asyncio.sleep(RETRY_APPLY_S * 2 ** (attempts[position] - 1))
+                elif self._model.on_error == "park":
+                    await self._park(failure)
+                else:
+                    self._stop(failure.reason)
+        self._answering.wake()
 
-    def _apply(self, record: Record) -> None:
-        event = self._model.events.decode(record.type, record.type_version, record.data)
-        self._model.apply(self._view, event, meta_of(record))
+    async def _take_back(self) -> None:
+        """From a state that holds half of an event back to the one before it: the last save and the events since."""
+        self._phase, self._shows = "recovering", False  # queries wait until the good state is back
+        half, applied = self._state, self._applied
+        state = await self._patiently(self._saved)
+        for shard, positions in half.parked.items():
+            state.parked[shard] |= positions
+        for shard, upto in half.positions.items():
+            await self._replay(state, shard, upto)
+        state.applied, self._applied_before = 0, applied
+        self._state, self._phase, self._shows = state, "following", True
+        self._answering.wake()
 
-    async def _stop(self, shard: int, position: int, reason: str) -> None:
-        """Stop for good, on the state before the failure: the last save and the events since."""
-        async with self._stopping:
-            if self._state == "stopped":
-                return
-            self._state, self._reason = "recovering", reason  # queries wait until the good state is back
-            log.error("view %s stopped at position %d of shard %d: %s", self._model.name, position, shard, reason)
-            for task in self._tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-            upto = dict(self._positions)
-            try:
-                await self._recover()
-                for number in self._shards:
-                    await self._replay(number, upto[number])
-            except EventRayError as error:
-                self._reason += f"\n(its last good state could not be restored: {error})"
-            self._state = "stopped"
-            self._wake()
-            for waiter in list(self._waiters):
-                self._end(waiter, Kind.ERROR, self._stopped_error())
-
-    async def _replay(self, shard: int, upto: int) -> None:
-        while self._positions[shard] < upto:
-            page = await self._shards[shard].read(
-                after=self._positions[shard],
-                limit=min(self._config.read_page_events, upto - self._positions[shard]),
-                types=self._model.events.names,
-            )
+    async def _replay(self, state: ViewState, shard: int, upto: int) -> None:
+        while (at := state.positions[shard]) < upto:
+            limit = min(self._config.read_page_events, upto - at)
+            page = await self._page(shard, at, limit)
             good = [record for record in page.records if record.position <= upto]
-            self._apply_page(shard, ShardPage(good, min(page.position, upto)))
+            failure = state.apply_page(shard, ShardPage(good, min(page.position, upto)))
+            if failure is not None:  # it was applied once: an apply that is not the same each time
+                raise EventRayError(f"an event that was applied before cannot be applied again: {failure.reason}")
+
+    async def _page(self, shard: int, after: int, limit: int, wait_s: float = 0.0) -> ShardPage:
+        log, types = self._shards[shard], self._model.events.names
+        return await self._patiently(lambda: log.read(after=after, limit=limit, wait=wait_s, types=types))
+
+    async def _unpark(self, shard: int, positions: Sequence[int]) -> None:
+        await self._patiently(lambda: self._shards[shard].unpark(self._model.name, positions))
+
+    def _stop(self, reason: str) -> None:
+        """Apply nothing more; what was good is served on."""
+        if self._phase == "stopped":
+            return
+        log.error("view %s stopped: %s", self._model.name, reason)
+        self._phase, self._reason = "stopped", reason
+        self._answering.wake()
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await work()
+            except PASSING as error:
+                log.info("view %s waits: %s", self._model.name, error)
+                lost = isinstance(error, ShardUnavailable) and error.lost
+                await asyncio.sleep(RETRY_LOST_S if lost else RETRY_S)
+
+    # dead letters
+
+    async def _park(self, failure: Failure) -> None:
+        """Leave an event behind. The row comes first: an event that is skipped and nowhere listed would be lost."""
+        record = failure.record
+        log.error("view %s left an event behind: %s", self._model.name, failure.reason)
+        reason = failure.reason[:REASON_CHARS_MAX]
+        await self._patiently(lambda: self._shards[record.shard].park(self._model.name, record.position, reason))
+        self._state.park(record)
+        await self._save()  # so that the next failure is taken back to here, and not to the save before
+
+    async def _letters_of(self, shard: int) -> set[int]:
+        found: set[int] = set()
+        while page := await self._shards[shard].dead_letters(self._model.name, after=max(found, default=0)):
+            found.update(letter.position for letter in page)
+        return found
+
+    async def _take_letters_away(self, shard: int) -> None:
+        """Forget the letters of events that have been applied after all (by a new apply, or before a crash)."""
+        state = self._state
+        settled = {at for at in self._letters[shard] if at <= state.positions[shard] and at not in state.parked[shard]}
+        if settled:
+            await self._save()
+            await self._unpark(shard, sorted(settled))
+        self._letters[shard] = {at for at in self._letters[shard] - settled if at > state.positions[shard]}
+
+    async def manage(self, method: str, *args: Any) -> Any:
+        """Run one of the methods that others may call from afar, by its name."""
+        if method not in MANAGED:
+            raise ValueError(f"a view has no method {method!r}")
+        return await getattr(self, method)(*args)
+
+    async def retry(self, letters: Sequence[tuple[int, int]]) -> list[str]:
+        """Apply events that were left behind, by shard and position, now; why it failed for each, "" where it did not.
+
+        Raises:
+            UnknownName: one that was not left behind.
+            EventRayError: the view was not saved: nothing has changed.
+        """
+        async with self._turn:
+            return [await self._retry(shard, position) for shard, position in letters]
+
+    async def _retry(self, shard: int, position: int) -> str:
+        self._require_parked(shard, position)
+        [record] = (await self._page(shard, position - 1, 1)).records
+        failure = self._state.apply_parked(record)
+        if failure is not None:
+            return failure.reason
+        try:
+            await self._save_surely()
+        except EventRayError:
+            self._state.parked[shard].add(position)
+            await self._take_back()
+            raise
+        await self._unpark(shard, [position])
+        return ""
+
+    async def drop(self, letters: Sequence[tuple[int, int]]) -> list[str]:
+        """Give up events that were left behind: a view that is built anew meets them again.
+
+        Raises:
+            UnknownName: one that was not left behind.
+        """
+        async with self._turn:
+            for shard, position in letters:
+                self._require_parked(shard, position)
+                await self._unpark(shard, [position])
+                self._state.parked[shard].discard(position)
+            await self._save()
+            return [""] * len(letters)
+
+    def _require_parked(self, shard: int, position: int) -> None:
+        if position not in self._state.parked.get(shard, ()):
+            known = tuple(f"{s}:{at}" for s, positions in self._state.parked.items() for at in sorted(positions))
+            raise UnknownName(f"dead letter of {self._model.name}", f"{shard}:{position}", known)
 
     # saving
 
     async def _save_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._config.checkpoint_s)
-            if self._applied != self._saved_applied:
+            if self._applied != self._saved_applied and self._phase == "following":
                 await self._save()
 
     async def _save(self) -> None:
-        async with self._saving:
-            applied, positions, data = self._applied, dict(self._positions), self._model.encode_state(self._view)
-            try:
-                await self._checkpoints.save(
-                    self._model.name,
-                    positions,
-                    data,
-                    generation=self._generation,
-                    fingerprint=self._model.fingerprint,
-                )
-            except EventRayError as error:
-                log.warning("view %s was not saved (it goes on from its save before): %s", self._model.name, error)
-            self._saved_applied = applied
-
-    # queries
-
-    def handle(self, item: QueryItem, answer: Answerer) -> None:
-        """Answer a query, when the view has applied what it asks for."""
-        if item.generation not in (0, self._generation):
-            store, advice = (
-                f"the store of view {self._model.name}",
-                "It was restored or resharded: ask after new receipts",
-            )
-            answer(Kind.ERROR, StoreMismatch(store, "generation", item.generation, self._generation, advice))
-            return
-        if self._has(item.after):
-            self._answer(item, answer)
-            return
-        if self._state == "stopped":
-            answer(Kind.ERROR, self._stopped_error())
-            return
-        waiter = _Waiter(item.after, item, answer)
-        waiter.timer = asyncio.get_running_loop().call_later(item.wait_s, self._expire, waiter)
-        self._waiters.append(waiter)
-
-    def _has(self, after: Mapping[int, int]) -> bool:
-        return self._state != "recovering" and all(
-            self._positions.get(shard, 0) >= position for shard, position in after.items()
-        )
-
-    def _wake(self) -> None:
-        for waiter in [waiter for waiter in self._waiters if self._has(waiter.after)]:
-            self._forget(waiter)
-            self._answer(waiter.item, waiter.answer)
-
-    def _expire(self, waiter: _Waiter) -> None:
-        if waiter.item.serve_stale and self._state == "following":
-            self._waiters.remove(waiter)
-            self._answer(waiter.item, waiter.answer)
-            return
-        behind = {
-            shard: position - self._positions.get(shard, 0)
-            for shard, position in waiter.after.items()
-            if position > self._positions.get(shard, 0)
-        }
-        self._end(waiter, Kind.ERROR, StaleView(self._model.name, behind, waiter.item.wait_s))
-
-    def _end(self, waiter: _Waiter, kind: Kind, payload: Any) -> None:
-        self._forget(waiter)
-        waiter.answer(kind, payload)
-
-    def _forget(self, waiter: _Waiter) -> None:
-        with contextlib.suppress(ValueError):
-            self._waiters.remove(waiter)
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-
-    def _answer(self, item: QueryItem, answer: Answerer) -> None:
-        name = f"{self._model.name}.{item.query}"
-        query = self._model.queries.get(item.query)
-        if query is None:
-            answer(Kind.ERROR, UnknownName("query", name, tuple(self._model.queries)))
-            return
         try:
-            with DomainCode(name):
-                result = query.encode_result(query.call(self._view, query.decode(item.args)))
-        except (Rejected, EventRayError) as error:
-            answer(Kind.ERROR, error)
-        except BaseException as error:
-            trace = "".join(traceback.format_exception(error))
-            answer(Kind.ERROR, CommandFailed(f"view/{self._model.name}", name, str(error), type(error).__name__, trace))
-        else:
-            answer(Kind.VALUE, (result, dict(self._positions)))
+            await self._save_surely()
+        except EventRayError as error:
+            log.warning("view %s was not saved (it goes on from its save before): %s", self._model.name, error)
+            self._saved_applied = self._applied  # tried again after as many events, not with each page
 
-    def _stopped_error(self) -> ProjectionStopped:
-        return ProjectionStopped(self._model.name, self._reason)
-
-
-def meta_of(record: Record) -> Meta:
-    """The Meta of a stored event; the caller's metadata is decoded only where there is any."""
-    return Meta.of(
-        record.stream,
-        record.version,
-        record.shard,
-        record.position,
-        record.recorded_at,
-        record.command_id,
-        msgpack.unpackb(record.meta, strict_map_key=False, timestamp=3) if record.meta else {},
-    )
+    async def _save_surely(self) -> None:
+        async with self._saving:
+            applied, state = self._applied, self._state
+            if not self._shows:  # half of an event is in it
+                return
+            await self._checkpoints.save(
+                self._model.name,
+                dict(state.positions),
+                state.encode(),
+                generation=self._generation,
+                fingerprint=self._model.fingerprint,
+            )
+            self._saved_applied = applied

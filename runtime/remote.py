@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnschedulableError, NodeDiedError, ObjectLostError, RayActorError, RayError
+from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.link import TargetLost
@@ -26,10 +27,14 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
 )
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Locate = Callable[[int], Awaitable[Any]]  # the actor of a shard; ShardUnavailable when it is lost, TargetLost
+LOST = (RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError)  # the actor, its node, or the answer
 
 pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between processes only, never for a disk
 
@@ -47,7 +52,7 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[bool, Any]:
         try:
             return True, await method(*args, **kwargs)
-        except (EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
+        except (EventRayError, TargetLost, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
             return False, pickled(error)
 
     return wrapper
@@ -60,13 +65,13 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     arrives nor fails. So none is waited for longer than `LOST_S`; all of them may safely be made again.
 
     Raises:
-        TargetLost: the actor is dead, restarting or out of reach, or has not answered; whether it ran the call is not
-            known.
+        TargetLost: the actor is dead, closed, restarting or out of reach, or has not answered; whether it ran the call
+            is not known.
         EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
     try:
         good, value = await asyncio.wait_for(method.remote(*args, **kwargs), LOST_S)
-    except RayActorError as error:
+    except LOST as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
     except TimeoutError:
         raise TargetLost(f"no answer within {LOST_S:g} s") from None
@@ -82,11 +87,16 @@ async def call_patiently(method: Any, *args: Any, patience_s: float = PATIENCE_S
         TargetLost: it was so for `patience_s`.
         EventRayError, DuplicateCommands, ValueError, TypeError: what the method raised.
     """
+    return await patiently(lambda: call(method, *args, **kwargs), patience_s)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Try again and again while it ends in `TargetLost`; raises that after `patience_s`."""
     deadline = time.monotonic() + patience_s
     delay = RETRY_FIRST_S
     while True:
         try:
-            return await call(method, *args, **kwargs)
+            return await attempt()
         except TargetLost:
             if time.monotonic() + delay > deadline:
                 raise
@@ -132,13 +142,15 @@ class ActorChannel:
 class RemoteShard:
     """A shard in another process: the methods of `ShardPort`, which do there what they say.
 
-    A call that fails on the way is sent again until `patience_s`: reads can be repeated, and an append carries the
-    ids and the version by which its shard recognises it. `close` closes this end only.
+    A call that fails on the way is sent again until `patience_s`, to wherever the shard is then: reads can be repeated,
+    and an append carries the ids and the version by which its shard recognises it. A shard that is lost ends the call
+    at once, in `ShardUnavailable`. `close` closes this end only.
     """
 
-    def __init__(self, actor: Any, index: int, patience_s: float) -> None:
+    def __init__(self, index: int, locate: Locate, patience_s: float) -> None:
         self.index = index
-        self.actor = actor
+        self._locate = locate
+        self._actor: Any = None
         self._patience_s = patience_s
         self._closed = False
 
@@ -198,6 +210,18 @@ class RemoteShard:
         """The shard's last position."""
         return int(await self._call("fetch_head"))
 
+    async def park(self, consumer: str, position: int, reason: str) -> None:
+        """Keep an event as a dead letter."""
+        await self._call("park", consumer, position, reason)
+
+    async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
+        """Forget dead letters."""
+        await self._call("unpark", consumer, tuple(positions))
+
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
+        """A page of a consumer's dead letters."""
+        return await self._call("dead_letters", consumer, after=after, limit=limit)  # type: ignore[no-any-return]
+
     async def close(self) -> None:
         """Make no more calls; the shard goes on."""
         self._closed = True
@@ -205,8 +229,18 @@ class RemoteShard:
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._closed:
             raise ShardUnavailable(self.index, "this end of it is closed")
+
+        async def attempt() -> Any:
+            if self._actor is None:
+                self._actor = await self._locate(self.index)
+            try:
+                return await call(self._actor.call, method, *args, **kwargs)
+            except TargetLost:
+                self._actor = None
+                raise
+
         try:
-            return await call_patiently(self.actor.call, method, *args, patience_s=self._patience_s, **kwargs)
+            return await patiently(attempt, self._patience_s)
         except TargetLost as error:
             raise ShardUnavailable(self.index, str(error)) from None
 
@@ -283,6 +317,18 @@ async def ask_status(actor: Any) -> Any:
         return await asyncio.wait_for(call(actor.status), ANSWER_S)
     except (TargetLost, EventRayError, TimeoutError) as error:
         return error
+
+
+async def end_all(namespace: str, names: Callable[[str], bool]) -> None:
+    """End the actors of these names for good, and wait until the names are free."""
+    while True:
+        entries = await asyncio.to_thread(list_named_actors, True)
+        left = [entry["name"] for entry in entries if entry["namespace"] == namespace and names(entry["name"])]
+        if not left:
+            return
+        for actor in filter(None, (find_actor(name, namespace) for name in left)):
+            kill(actor)
+        await asyncio.sleep(RETRY_FIRST_S)
 
 
 def kill(actor: Any) -> None:

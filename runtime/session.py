@@ -16,6 +16,7 @@ from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
+from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
 from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
@@ -30,7 +31,6 @@ from eventray.runtime.model import (
     projection_model,
 )
 from eventray.runtime.pages import Pages
-from eventray.runtime.projector import meta_of
 from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
@@ -38,6 +38,7 @@ from eventray.runtime.status import Status
 from eventray.runtime.streamlog import decode_record
 from eventray.runtime.timetravel import state_at
 from eventray.runtime.transport import Transport
+from eventray.runtime.viewstate import meta_of
 from eventray.runtime.wire import CommandItem, QueryItem
 from eventray.store.port import ShardPort
 from eventray.store.records import check_id
@@ -288,6 +289,11 @@ class Runtime:
             return await self._transport.status()
 
         return self._engine.spawn(ask())
+
+    def dead_letters(self, projection: type[Projection] | str) -> DeadLetters:
+        """What a view (by its class or name) could not apply and left behind, to list, to retry, to drop."""
+        name = projection if isinstance(projection, str) else self._projection(projection).name
+        return DeadLetters(name, self._engine, self._started, self._transport)
 
     # names
 

@@ -27,7 +27,10 @@ class ShardStatus:
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """One view: `applied` counts events since its process began; when it has stopped, `reason` says where and why."""
+    """One view: `applied` counts events since its process began; when it has stopped, `reason` says where and why.
+
+    `parked`: events that it could not apply and left behind as dead letters.
+    """
 
     name: str
     state: Literal["recovering", "following", "stopped", "unavailable"]
@@ -36,6 +39,7 @@ class ViewStatus:
     reason: str = ""
     pid: int = 0
     node: str = ""
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

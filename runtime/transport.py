@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from eventray.runtime.app import App
 from eventray.runtime.link import Channel
@@ -51,6 +51,15 @@ class Transport(Protocol):
 
     async def status(self) -> Status:
         """How the app stands."""
+        ...
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of its views (known after `start`)."""
+        ...
+
+    async def manage(self, view: str, method: str, *args: Any) -> Any:
+        """Call one of a view's methods that are not queries (`retry`, `drop`) in its process, once."""
         ...
 
     async def leave(self) -> None:

@@ -117,6 +117,15 @@ class LocalTransport:
         views = tuple(runner.status(pid, node) for runner in self._runners.values())
         return Status(self.app.name, str(self._data), True, shards, views)
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of its views."""
+        return tuple(self._runners)
+
+    async def manage(self, view: str, method: str, *args: Any) -> Any:
+        """Call a method of a view that is no query."""
+        return await self._runners[view].manage(method, *args)
+
     async def leave(self) -> None:
         """The app lives in this process: leaving ends it."""
         await self.shutdown()

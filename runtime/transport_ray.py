@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
-from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, StoreLocked, UnknownName
+from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
@@ -107,8 +107,8 @@ class RayTransport:
                 kill(self._directory)
             raise
         self._shards = {
-            index: RemoteShard(actor, index, self._config.command_timeout_s)
-            for index, actor in self.started.shards.items()
+            index: RemoteShard(index, self._locate, self._config.command_timeout_s)
+            for index in range(self.started.manifest.shards)
         }
         if self._mine is not None and not self._mine["detached"]:
             self._lease = asyncio.get_running_loop().create_task(self._hold_lease())
@@ -164,28 +164,34 @@ class RayTransport:
         return int(self.started.manifest.shard_of(stream))
 
     async def connect(self, target: Any, client: str) -> Channel:
-        """Greet the target's live incarnation."""
-        kind, which = target
+        """Greet the target's live incarnation.
+
+        Raises:
+            TargetLost: there is none at this moment. ShardUnavailable: nor will be before a lost shard is back.
+            UnknownName, AppEnded: nor will ever be.
+        """
+        return await ActorChannel.open(await self._actor(*target), client)
+
+    async def _actor(self, kind: str, which: Any) -> Any:
+        if kind == "shard":
+            return await self._locate(which)
+        if kind == "activation":
+            return await self._ask(self._directory.activate, *which.split("/", 1))
+        if which not in self.started.views:
+            raise UnknownName("projection", which, self.started.views)
+        return await self._ask(self._directory.view, which)
+
+    async def _locate(self, shard: int) -> Any:
+        return await self._ask(self._directory.locate, shard)
+
+    async def _ask(self, method: Any, *args: Any) -> Any:
+        """Ask the Directory, which is for ever gone only when the app has ended."""
         try:
-            return await ActorChannel.open(await self._actor(kind, which), client)
-        except ShardUnavailable as error:
-            if kind != "activation":
-                raise
-            raise TargetLost(str(error)) from None  # it was passivated a moment ago: another one will be there
+            return await call(method, *args)
         except TargetLost:
             if is_gone(DIRECTORY, self._name):
                 raise AppEnded(self._name) from None
             raise
-
-    async def _actor(self, kind: str, which: Any) -> Any:
-        if kind == "shard":
-            return self.started.shards[which]
-        if kind == "activation":
-            return await call(self._directory.activate, *which.split("/", 1))
-        actor = self.started.views.get(which)
-        if actor is None:
-            raise UnknownName("projection", which, tuple(self.started.views))
-        return actor
 
     @property
     def generation(self) -> int:
@@ -203,6 +209,19 @@ class RayTransport:
         status = await call_patiently(self._directory.status)
         assert isinstance(status, Status)
         return status
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The names of its views."""
+        return tuple(self.started.views)
+
+    async def manage(self, view: str, method: str, *args: Any) -> Any:
+        """Call a method of a view that is no query; when its process is lost meanwhile the outcome is not known."""
+        actor = await self._actor("view", view)
+        try:
+            return await call(actor.manage, method, *args)
+        except TargetLost as error:
+            raise EventRayError(f"view {view!r} was lost while it did this; look, and do it again: {error}") from None
 
     # ending
 

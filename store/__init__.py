@@ -19,6 +19,7 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_id,
     stream_name,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Snapshot",
     "StoreInfo",
     "StoreLimits",
+    "StoredLetter",
     "VerifyReport",
     "backup",
     "check_id",

@@ -13,6 +13,7 @@ _INT_MAX = 2**63 - 1
 _TYPE_VERSION_MAX = 2**31 - 1
 _NAME_BYTES_MAX = 1024
 _FINGERPRINT_BYTES_MAX = 64
+REASON_CHARS_MAX = 16_000
 
 
 def check_expected(version: object) -> None:
@@ -100,6 +101,18 @@ def check_snapshot(stream: str, data: object, fingerprint: object, limits: Store
         raise TypeError("a snapshot has data in bytes and a str as fingerprint")
     if len(data) > limits.snapshot_bytes_max:
         raise EventTooLarge(f"the snapshot of {stream}", len(data), limits.snapshot_bytes_max)
+
+
+def check_dead_letter(consumer: object, positions: Sequence[int], reason: object = "", head: int = _INT_MAX) -> None:
+    """Raise TypeError, ValueError or `InvalidId` for what could not be read back, or a position after `head`."""
+    if not isinstance(consumer, str):
+        raise TypeError(f"the consumer of a dead letter is a str, not {consumer!r}")
+    _check_text(consumer, "the consumer of a dead letter")
+    if not isinstance(reason, str) or len(reason) > REASON_CHARS_MAX:
+        raise ValueError(f"the reason of a dead letter is a str of at most {REASON_CHARS_MAX} characters")
+    for position in positions:
+        if type(position) is not int or not 1 <= position <= head:
+            raise ValueError(f"an event has a position from 1 to the end of its log, not {position!r}")
 
 
 def check_checkpoint(name: object, positions: Mapping[int, int], data: object) -> None:

@@ -18,6 +18,7 @@ from eventray.store.admission import (
     admitted,
     check_checkpoint,
     check_command_id,
+    check_dead_letter,
     check_expected,
     check_moment,
     check_page,
@@ -39,6 +40,7 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_stream,
 )
 from eventray.store.writing import Clock
@@ -58,6 +60,7 @@ class MemoryShard:
         self._streams: dict[str, list[Record]] = {}  # that of version v is at v - 1
         self._committed: dict[tuple[str, str], Committed] = {}  # by stream and command id
         self._snapshots: dict[str, Snapshot] = {}
+        self._dead_letters: dict[tuple[str, int], StoredLetter] = {}
         self._tokens: dict[str, int] = {}
         self._news = asyncio.Event()  # a new one after each append
         self._closed = False
@@ -267,6 +270,29 @@ class MemoryShard:
         """Return the last position, 0 when the shard is empty."""
         self._require_service()
         return self.head
+
+    # dead letters
+
+    async def park(self, consumer: str, position: int, reason: str) -> None:
+        """Keep the event at `position` as a dead letter of a consumer; one that is there stays as it is."""
+        self._require_service()
+        check_dead_letter(consumer, [position], reason, self.head)
+        letter = StoredLetter(consumer, self.index, position, self._clock(), reason)
+        self._dead_letters.setdefault((consumer, position), letter)
+
+    async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
+        """Forget dead letters of a consumer."""
+        self._require_service()
+        check_dead_letter(consumer, positions)
+        for position in positions:
+            self._dead_letters.pop((consumer, position), None)
+
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
+        """Return a page of a consumer's dead letters in the order of their positions, after a position."""
+        self._require_service()
+        limit = check_page(after, limit, self._limits)
+        letters = sorted(self._dead_letters.values(), key=lambda letter: letter.position)
+        return [one for one in letters if one.consumer == consumer and one.position > after][:limit]
 
     # snapshots and life
 

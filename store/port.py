@@ -19,6 +19,7 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
 )
 
 
@@ -90,6 +91,18 @@ class ShardPort(Protocol):
 
     async def fetch_head(self) -> int:
         """Return the last committed position, 0 when the shard is empty."""
+        ...
+
+    async def park(self, consumer: str, position: int, reason: str) -> None:
+        """Keep the event at `position` as a dead letter of a consumer; one that is there stays as it is."""
+        ...
+
+    async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
+        """Forget dead letters of a consumer; those that are not there do not matter."""
+        ...
+
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
+        """Return a page of a consumer's dead letters in the order of their positions, after a position."""
         ...
 
     async def close(self) -> None:

@@ -166,6 +166,16 @@ class Loaded:
     more: bool
 
 
+class StoredLetter(NamedTuple):
+    """An event that a consumer (a view or process) could not apply and left behind; times in microseconds UTC."""
+
+    consumer: str
+    shard: int
+    position: int
+    parked_at: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """How far a view or process has applied the log: a position per shard, with its state in `data`."""

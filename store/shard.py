@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from eventray.domain.errors import ActivationSuperseded, Overloaded
+from eventray.store import dead_letters
 from eventray.store.admission import (
     admitted,
     check_command_id,
+    check_dead_letter,
     check_expected,
     check_moment,
     check_page,
@@ -25,7 +27,17 @@ from eventray.store.batcher import Batcher
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
 from eventray.store.reading import LoadJob, ReadConnection
-from eventray.store.records import BatchResult, Committed, Loaded, NewCommand, Record, ShardPage, Snapshot, check_stream
+from eventray.store.records import (
+    BatchResult,
+    Committed,
+    Loaded,
+    NewCommand,
+    Record,
+    ShardPage,
+    Snapshot,
+    StoredLetter,
+    check_stream,
+)
 from eventray.store.shardfile import ShardFile, ShardPlace
 from eventray.store.writing import AppendJob, Clock, WriteConnection, utc_now_us
 
@@ -305,6 +317,24 @@ class Shard:
         """Return the last committed position, 0 when the shard is empty."""
         self._require_service()
         return self.head
+
+    async def park(self, consumer: str, position: int, reason: str) -> None:
+        """Keep the event at `position` as a dead letter of a consumer; ValueError: no such event, a reason too long."""
+        self._require_service()
+        check_dead_letter(consumer, [position], reason, self.head)
+        await self._file.write(dead_letters.park, consumer, position, reason)
+
+    async def unpark(self, consumer: str, positions: Sequence[int]) -> None:
+        """Forget dead letters of a consumer; those that are not there do not matter."""
+        self._require_service()
+        check_dead_letter(consumer, positions)
+        await self._file.write(dead_letters.unpark, consumer, tuple(positions))
+
+    async def dead_letters(self, consumer: str, *, after: int = 0, limit: int = 1000) -> list[StoredLetter]:
+        """Return a page of a consumer's dead letters in the order of their positions, after a position."""
+        self._require_service()
+        limit = check_page(after, limit, self._limits)
+        return await self._file.read(dead_letters.page, self.index, consumer, after, limit)
 
     async def close(self) -> None:
         """Finish what waits, close the file and free its lock; a second call does nothing."""

@@ -29,6 +29,7 @@ from eventray.store.records import (
     Record,
     ShardPage,
     Snapshot,
+    StoredLetter,
     check_stream,
 )
 from eventray.store.rows import fingerprint_of
@@ -206,6 +207,22 @@ class EventStore:
         heads = await asyncio.gather(*(shard.fetch_head() for shard in self.shards.values()))
         return dict(zip(self.shards, heads, strict=True))
 
+    async def park(self, consumer: str, *, shard: int, position: int, reason: str) -> None:
+        """Keep an event as a dead letter of a consumer (a view or process that could not apply it)."""
+        await self._shard(shard).park(consumer, position, reason)
+
+    async def unpark(self, consumer: str, *, shard: int, positions: Sequence[int]) -> None:
+        """Forget dead letters of a consumer; those that are not there do not matter."""
+        await self._shard(shard).unpark(consumer, positions)
+
+    async def dead_letters(self, consumer: str) -> list[StoredLetter]:
+        """Return the dead letters of a consumer, by shard and position."""
+        found: list[StoredLetter] = []
+        for shard in self.shards.values():
+            while page := await shard.dead_letters(consumer, after=_last_of(found, shard.index)):
+                found += page
+        return found
+
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state of the stream at `version`, in place of its snapshot so far."""
         await self.shard_of(stream).save_snapshot(stream, version=version, data=data, fingerprint=fingerprint)
@@ -239,6 +256,10 @@ class EventStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _last_of(letters: list[StoredLetter], shard: int) -> int:
+    return letters[-1].position if letters and letters[-1].shard == shard else 0
 
 
 def _command(given: NewCommand | tuple[str | None, Sequence[NewRecord]]) -> NewCommand:

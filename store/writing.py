@@ -6,7 +6,8 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
@@ -358,21 +359,31 @@ class WriteConnection(StoreConnection):
                 found[id] = committed(self._path, self._opening.shard, stream, id, row, self._type_of)
         return found
 
-    def save_snapshot(self, stream: str, version: int, fingerprint: str, data: bytes) -> None:
-        """Keep `data` as the one snapshot of the stream."""
-        draft = Draft(Columns(self.position, self._recorded_at), self._stream_key)
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """A transaction that no fenced writer can commit."""
         self._sql.execute("BEGIN IMMEDIATE")
         try:
             self._check_epoch()
-            head = self._known(stream, self._head(stream, draft), draft)
-            self._insert(draft)
-            at = "SELECT position FROM events WHERE stream = ? AND version = ?"
-            position = (self._sql.execute(at, (head.key, version)).fetchone() or (0,))[0]
-            crc = rows.snapshot_checksum(stream, version, position, fingerprint, data)
-            self._sql.execute(schema.SAVE_SNAPSHOT, (head.key, version, position, fingerprint, data, crc))
+            yield self._sql
             self._sql.execute("COMMIT")
         finally:
             self.undo()
+        self.bound_wal()
+
+    def now(self) -> int:
+        """Return the time by the shard's clock, in microseconds UTC."""
+        return self._opening.clock()
+
+    def save_snapshot(self, stream: str, version: int, fingerprint: str, data: bytes) -> None:
+        """Keep `data` as the one snapshot of the stream."""
+        draft = Draft(Columns(self.position, self._recorded_at), self._stream_key)
+        with self.transaction() as sql:
+            head = self._known(stream, self._head(stream, draft), draft)
+            self._insert(draft)
+            at = "SELECT position FROM events WHERE stream = ? AND version = ?"
+            position = (sql.execute(at, (head.key, version)).fetchone() or (0,))[0]
+            crc = rows.snapshot_checksum(stream, version, position, fingerprint, data)
+            sql.execute(schema.SAVE_SNAPSHOT, (head.key, version, position, fingerprint, data, crc))
         draft.heads[stream] = head
         self._adopt(draft, self._digest)
-        self.bound_wal()

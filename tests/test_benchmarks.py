@@ -16,6 +16,7 @@ from benchmarks import bare, events, harness, report
 from benchmarks.harness import BENCHMARKS, Bench, Case, Goal, run
 
 
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_benchmark_runs_and_finds_its_results_right(name: str) -> None:
     outcomes = list(run(name, "tiny", 1))
@@ -38,7 +39,8 @@ def sides(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             ran.append("other")
             return 10.0
 
-        yield Case("it", "events/s", ours, {"other": other}, (Goal(">=", 0.4), Goal(">=", 5, "figure")))
+        goals = (Goal(">=", 0.4), Goal(">=", 5, "figure"), Goal(">=", 0.3, to="other"))
+        yield Case("it", "events/s", ours, {"other": other}, goals)
         ran.append("cleaned up")
 
     monkeypatch.setitem(harness.BENCHMARKS, "fake", fake)
@@ -53,7 +55,13 @@ def test_sides_take_turns_and_the_middle_round_counts(sides: list[str]) -> None:
     assert sides[12:] == ["cleaned up"]
     assert outcome.ours.rounds == [2, 3, 4, 5, 6]  # the first one warmed up
     assert (outcome.ours.median, outcome.baselines[0].ratio) == (4, 0.4)
-    assert outcome.met is False  # one of two goals
+    assert outcome.met is False  # one of three goals
+
+
+def test_a_goal_against_a_baseline_that_is_not_there_is_neither_met_nor_missed() -> None:
+    goal = Goal(">=", 2, to="absent")
+    assert goal.met(100.0, {"other": 3.0}) is None
+    assert goal.met(100.0, {"other": 3.0, "absent": 1.0}) is False
 
 
 def test_the_table_and_the_json_tell_every_round(sides: list[str], tmp_path: Path) -> None:
@@ -61,7 +69,14 @@ def test_the_table_and_the_json_tell_every_round(sides: list[str], tmp_path: Pat
     with (tmp_path / "table").open("w") as file:
         Console(file=file, width=200).print(report.table(outcomes))
     shown = (tmp_path / "table").read_text()
-    for part in ("4 (2 to 6)", "other: 10 (10 to 10)", "0.40 x", ">= 0.4 x and >= 5 events/s", "missed", "load"):
+    for part in (
+        "4 (2 to 6)",
+        "other: 10 (10 to 10)",
+        "0.40 x",
+        ">= 0.4 x and >= 5 events/s and >= 0.3 x other",
+        "missed",
+        "load",
+    ):
         assert part in shown
     report.write(outcomes, "tiny", tmp_path / "bench.json")
     [row] = json.loads((tmp_path / "bench.json").read_text())["rows"]

@@ -11,7 +11,18 @@ import eventray.testing
 from eventray.domain import errors
 
 NAMES = [
-    *("Aggregate", "App", "Command", "CommandOptions", "Dedicated", "Event", "Meta", "Packed", "Projection"),
+    *(
+        "Aggregate",
+        "App",
+        "Command",
+        "CommandOptions",
+        "DeadLetter",
+        "Dedicated",
+        "Event",
+        "Meta",
+        "Packed",
+        "Projection",
+    ),
     *("Receipt", "Response", "Runtime", "command", "connect", "query", "run", "upcast"),
     *("AppEnded", "CommandFailed", "CommandIdReused", "CommandPoisoned", "CommandTimeout", "ConcurrencyConflict"),
     *("EncodingError", "EventRayError", "EventTooLarge", "ImpureCommand", "InvalidId", "Overloaded"),

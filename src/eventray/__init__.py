@@ -44,6 +44,7 @@ from eventray.runtime.placement import Dedicated, Packed
 
 if TYPE_CHECKING:
     from eventray.runtime.client import connect, run
+    from eventray.runtime.dead_letters import DeadLetter
     from eventray.runtime.session import Runtime
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "CommandPoisoned",
     "CommandTimeout",
     "ConcurrencyConflict",
+    "DeadLetter",
     "Dedicated",
     "EncodingError",
     "Event",
@@ -93,6 +95,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "DeadLetter": "eventray.runtime.dead_letters",
     "Runtime": "eventray.runtime.session",
     "connect": "eventray.runtime.client",
     "run": "eventray.runtime.client",

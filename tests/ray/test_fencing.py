@@ -191,7 +191,7 @@ def cut_off_activation(runtime: Runtime, id: str) -> Any:
     transport: Any = runtime._transport
     index = transport.shard_of(f"Tally/{id}")
     shell = named(ActivationShell, "Tally")
-    return second(runtime, shell, "cut-off", "Tally", id, transport.started.shards[index], index)
+    return second(runtime, shell, "cut-off", "Tally", id, transport._directory, index)
 
 
 def test_a_superseded_activation_answers_nothing_and_runs_nothing_again(

@@ -1,0 +1,95 @@
+"""The app that the engine's benchmarks run: accounts that take deposits, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import eventray
+from benchmarks.harness import Bench
+from benchmarks.own_ray import own_ray
+from eventray import Aggregate, App, Dedicated, Event, Packed, Runtime, command
+
+Where = Literal["packed", "dedicated", "local"]
+SHARDS = 4
+
+
+class Deposited(Event):
+    """Money came in."""
+
+    amount: int
+
+
+class Account(Aggregate):
+    """A balance."""
+
+    balance: int = 0
+
+    @command
+    def deposit(self, amount: int) -> Deposited:
+        """Take money."""
+        return Deposited(amount)
+
+    def apply(self, event: Deposited) -> None:
+        """Add it."""
+        self.balance += event.amount
+
+
+class Balance:
+    """What some accounts hold together: it must grow by what a benchmark has paid in, and no more."""
+
+    def __init__(self, runtime: Runtime, names: Sequence[str]) -> None:
+        self.runtime = runtime
+        self.names = names
+        self._paid_in = 0
+
+    def __enter__(self) -> Balance:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Fold the accounts from their logs, once, at the end."""
+        if kind is None:
+            states = [self.runtime.state(Account, name) for name in self.names]
+            assert sum(state.result().balance for state in states) == self._paid_in
+
+    @contextmanager
+    def grows_by(self, deposits: int) -> Iterator[None]:
+        """Check that the block stores as many events."""
+        before = self._heads()
+        yield
+        self._paid_in += deposits
+        assert self._heads() - before == deposits
+
+    def timed(self, deposits: int, pay_in: Callable[[], None]) -> float:
+        """Pay in; deposits a second."""
+        with self.grows_by(deposits):
+            begun = time.perf_counter()
+            pay_in()
+            return deposits / (time.perf_counter() - begun)
+
+    def _heads(self) -> int:
+        return sum(self.runtime.heads().result().values())
+
+
+def app(where: Where) -> App:
+    """Return the app with its accounts in one place or the other (`local`: in this process)."""
+    placement = Dedicated(max_active=64) if where == "dedicated" else Packed()
+    return App(f"bench-{where}", aggregates=[Account], placement={Account: placement})
+
+
+@contextmanager
+def running(bench: Bench, where: Where, **settings: Any) -> Iterator[Runtime]:
+    """Run the app on a new store, on a Ray of its own unless it is local."""
+    with ExitStack() as stack:
+        if where != "local":
+            stack.enter_context(own_ray())
+        yield stack.enter_context(run(bench.directory(), where, **settings))
+
+
+def run(directory: Path, where: Where, **settings: Any) -> Runtime:
+    """Start it on a directory, on the Ray of this process."""
+    return eventray.run(app(where), data=directory, shards=SHARDS, local=where == "local", **settings)

@@ -1,0 +1,119 @@
+"""`callers`, `hot` and `embedded`: callers that wait for each answer, one to a thousand of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+from benchmarks import peer
+from benchmarks.bank import Account, Balance, running
+from benchmarks.closed_loop import Loop, closed_loop
+from benchmarks.harness import Bench, Case, Goal, Side, benchmark
+from benchmarks.own_ray import bare_actor
+from eventray import Runtime
+
+ACCOUNTS = [f"a{number}" for number in range(1_000)]
+PEER = "eventsourcing"
+BARE = "a bare Ray actor, called the same way"
+_RATES: dict[int, tuple[Goal, ...]] = {
+    8: (),
+    64: (Goal(">=", 15_000, "figure"),),
+    256: (),
+    1_024: (Goal(">=", 45_000, "figure"),),
+}
+
+
+@benchmark("callers")
+def callers(bench: Bench) -> Iterator[Case]:
+    """Packed accounts on Ray; each call is a deposit to the next account."""
+    calls = bench.pick(full=20_000, quick=5_000, tiny=100)
+    few = calls // 20
+    with running(bench, "packed") as runtime, bare_actor() as bare, Balance(runtime, ACCOUNTS) as balance:
+        yield Case(
+            "1 caller: p50",
+            "ms",
+            lambda: deposits(balance, 1, few).p50_ms,
+            {BARE: lambda: closed_loop(1, few, bare_call(bare)).p50_ms},
+            (Goal("<=", 2),),
+        )
+        for count, goals in _RATES.items():
+            yield Case(
+                f"{count:,} callers",
+                "commands/s",
+                partial(lambda count: deposits(balance, count, calls).rate, count),
+                {BARE: partial(lambda count: closed_loop(count, calls // 10, bare_call(bare)).rate, count)},
+                goals,
+            )
+        yield Case(
+            "64 callers: p50",
+            "ms",
+            lambda: deposits(balance, 64, calls).p50_ms,
+            goals=(Goal("<=", 5, "figure"),),
+        )
+
+
+@benchmark("hot")
+def hot(bench: Bench) -> Iterator[Case]:
+    """One packed account that everybody wants."""
+    calls = bench.pick(full=10_000, quick=5_000, tiny=100)
+    with (
+        peer.bank(bench.directory(), 1) as peer_deposits,
+        running(bench, "packed") as runtime,
+        Balance(runtime, ["hot"]) as balance,
+    ):
+        for count, bound in ((64, 5), (256, 10)):
+            yield Case(
+                f"{calls:,} deposits to one account, {count} outstanding",
+                "commands/s",
+                partial(lambda count: deposits(balance, count, calls).rate, count),
+                _peer(peer_deposits, calls // 4),
+                (Goal(">=", bound, to=PEER),),
+            )
+
+
+@benchmark("embedded")
+def embedded(bench: Bench) -> Iterator[Case]:
+    """`local=True`: one caller who waits by `result()`, as the peer's caller waits, and 64 in one event loop."""
+    calls = bench.pick(full=20_000, quick=5_000, tiny=100)
+    with (
+        peer.bank(bench.directory(), len(ACCOUNTS)) as peer_deposits,
+        running(bench, "local") as runtime,
+        Balance(runtime, ACCOUNTS) as balance,
+    ):
+        yield Case(
+            "1 caller",
+            "commands/s",
+            lambda: balance.timed(calls // 10, lambda: _one_by_one(runtime, calls // 10)),
+            _peer(peer_deposits, calls // 10),
+            (Goal(">=", 1, to=PEER),),
+        )
+        yield Case(
+            "64 callers",
+            "commands/s",
+            lambda: deposits(balance, 64, calls).rate,
+            _peer(peer_deposits, calls // 10),
+            (Goal(">=", 12, to=PEER),),
+        )
+
+
+def deposits(balance: Balance, callers: int, calls: int) -> Loop:
+    """Have callers pay into the accounts in turn."""
+    handles = [balance.runtime.get(Account, name) for name in balance.names]
+    with balance.grows_by(calls):
+        return closed_loop(callers, calls, lambda number: handles[number % len(handles)].deposit.remote(1))
+
+
+def _one_by_one(runtime: Runtime, calls: int) -> None:
+    handles = [runtime.get(Account, name) for name in ACCOUNTS]
+    for number in range(calls):
+        handles[number % len(handles)].deposit.remote(1).result()
+
+
+def bare_call(bare: Any) -> Callable[[int], Awaitable[Any]]:
+    """Give what calls a bare actor."""
+    return lambda _: bare.deposit.remote(1)
+
+
+def _peer(peer_deposits: Callable[[int], float] | None, calls: int) -> dict[str, Side]:
+    return {} if peer_deposits is None else {PEER: lambda: calls / peer_deposits(calls)}

@@ -1,0 +1,83 @@
+"""`memory`: what an activation costs, packed and dedicated."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.bank import Account, run, running
+from benchmarks.harness import Bench, Case, Goal, benchmark
+from benchmarks.own_ray import bare_actor, memory_bytes
+from eventray import Receipt, Runtime
+from eventray.runtime.model import aggregate_model
+
+MODEL = aggregate_model(Account)
+ROUNDS_OF_A_LEVEL = 3
+
+
+@benchmark("memory")
+def memory(bench: Bench) -> Iterator[Case]:
+    """Packed ones in a process of their own (`local=True`, all shards in it); a dedicated one on Ray."""
+    instances = bench.pick(full=100_000, quick=20_000, tiny=500)
+    yield Case(
+        f"{instances:,} packed activations: each, above its state",
+        "bytes",
+        lambda: _in_child(bench.directory(), instances),
+        goals=(Goal("<=", 1_500, "figure"),),
+        rounds=ROUNDS_OF_A_LEVEL,
+        note="with what the store keeps of its stream",
+    )
+    with running(bench, "dedicated") as runtime, bare_actor() as bare:
+        import ray
+
+        pid = _activated(runtime)
+        yield Case(
+            "a dedicated activation's process",
+            "bytes",
+            lambda: memory_bytes(pid),
+            {"a bare Ray actor's": lambda: ray.get(bare.memory_bytes.remote())},
+            (Goal("<=", 1.1),),
+            rounds=ROUNDS_OF_A_LEVEL,
+        )
+
+
+def _activated(runtime: Runtime) -> int:
+    runtime.get(Account, "one").deposit.remote(1).result()
+    [activation] = runtime.status().result().activations
+    return activation.pid
+
+
+def _in_child(directory: Path, instances: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.memory", str(directory), str(instances)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def _measure(directory: Path, instances: int) -> float:
+    """Bytes that an activation adds to this process, less those of a bare object with its state."""
+    names = [f"a{number:06d}" for number in range(instances)]
+    with run(directory, "local") as runtime:
+        _deposit(runtime, ["warm-up"])
+        gc.collect()
+        before = memory_bytes(os.getpid())
+        _deposit(runtime, names)
+        gc.collect()
+        after = memory_bytes(os.getpid())
+        assert sum(shard.active for shard in runtime.status().result().shards) == instances + 1
+        states = [MODEL.new(name) for name in names]
+        gc.collect()
+        state = memory_bytes(os.getpid()) - after
+        assert len(states) == instances
+    return (after - before - state) / instances
+
+
+def _deposit(runtime: Runtime, names: list[str]) -> None:
+    commands = (Account.deposit.to(name, 1) for name in names)
+    assert all(isinstance(outcome, Receipt) for outcome in runtime.send_all(commands))
+
+
+if __name__ == "__main__":
+    print(_measure(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,96 @@
+"""`eventray dead-letters list|show|retry|drop`: what the views of a running app could not apply."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eventray.domain.errors import UnknownName
+from eventray.runtime.cli_app import joined
+from eventray.runtime.dead_letters import DeadLetter
+
+FAILED_AGAIN = 1
+
+AppName = Annotated[str, typer.Argument(metavar="APP", help="The name of an app that runs.")]
+View = Annotated[str, typer.Argument(metavar="VIEW", help="The name of one of its views.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters by id, like 0:17; all if none.")]
+Address = Annotated[str | None, typer.Option(help="The Ray cluster; RAY_ADDRESS, or this machine's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else on standard output.")]
+
+letters = typer.Typer(
+    help="Look at, try again or give up the events that a view left behind (on_error='park').", no_args_is_help=True
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to a command line."""
+    app.add_typer(letters, name="dead-letters")
+
+
+@letters.command("list")
+def list_(app: AppName, view: View, address: Address = None, as_json: AsJson = False) -> None:
+    """List the dead letters of a view, a line each."""
+    with joined(app, address) as runtime:
+        found = runtime.dead_letters(view).list().result()
+    if as_json:
+        print(json.dumps([_plain(letter) for letter in found]))
+        return
+    table = Table("id", "event", "type", "left behind (UTC)", "why", title=f"dead letters of {view}")
+    for letter in found:
+        why = letter.reason.splitlines()[0]
+        cells = (letter.id, letter.event_id, letter.type, f"{letter.parked_at:%Y-%m-%d %H:%M:%S}", why)
+        table.add_row(*(escape(cell) for cell in cells))
+    Console().print(table if found else f"{view} has no dead letters")
+
+
+@letters.command()
+def show(
+    app: AppName,
+    view: View,
+    id: Annotated[str, typer.Argument(metavar="ID", help="A dead letter, like 0:17.")],
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter with its traceback."""
+    with joined(app, address) as runtime:
+        found = {letter.id: letter for letter in runtime.dead_letters(view).list().result()}
+    if id not in found:
+        raise UnknownName(f"dead letter of {view}", id, tuple(found))
+    letter = found[id]
+    if as_json:
+        print(json.dumps(_plain(letter)))
+        return
+    print(f"{letter.id}: {letter.type} {letter.event_id}, left behind {letter.parked_at:%Y-%m-%d %H:%M:%S} UTC")
+    print(letter.reason)
+
+
+@letters.command()
+def retry(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Apply dead letters to the view as it is now; exit code 1 when one fails again."""
+    with joined(app, address) as runtime:
+        outcomes = runtime.dead_letters(view).retry(ids or None).result()
+    if as_json:
+        print(json.dumps(outcomes))
+    else:
+        for id, reason in outcomes.items():
+            print(f"{id}: failed again: {reason.splitlines()[0]}" if reason else f"{id}: applied")
+    if any(outcomes.values()):
+        raise typer.Exit(FAILED_AGAIN)
+
+
+@letters.command()
+def drop(app: AppName, view: View, ids: Ids = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Give up dead letters: they are listed no more; the events stay in the log."""
+    with joined(app, address) as runtime:
+        outcomes = runtime.dead_letters(view).drop(ids or None).result()
+    print(json.dumps(list(outcomes)) if as_json else f"{len(outcomes)} dropped")
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    return dataclasses.asdict(letter) | {"event_id": letter.event_id, "parked_at": letter.parked_at.isoformat()}

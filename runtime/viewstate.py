@@ -1,0 +1,132 @@
+"""ViewState: a view's read model and how far it has followed each shard. They move together, also when saved."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgpack
+
+from eventray.domain.errors import EncodingError
+from eventray.domain.meta import Meta
+from eventray.domain.projection import Projection
+from eventray.runtime.guard import DomainCode
+from eventray.runtime.model import ProjectionModel
+from eventray.store.records import Checkpoint, Record, ShardPage
+
+TRACE_FRAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An event that a view could not apply: what it is, what was raised, and where."""
+
+    record: Record
+    reason: str
+
+    @classmethod
+    def of(cls, record: Record, error: BaseException) -> Failure:
+        """The failure that an error stands for."""
+        trace = "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))
+        where = f"{record.type} {record.stream}@{record.version} in shard {record.shard}"
+        return cls(record, f"{where}: {error!r}\n{trace}")
+
+
+class ViewState:
+    """What a projection has made of the log.
+
+    Attributes:
+        view: the read model.
+        positions: per shard, up to where the log was applied; an event is applied and counted with no await between.
+        parked: per shard, the positions of events up to there that were left behind.
+        applied: events since the process began.
+    """
+
+    def __init__(self, model: ProjectionModel, shards: Iterable[int]) -> None:
+        self._model = model
+        self.view: Projection = model.new()
+        self.positions = dict.fromkeys(shards, 0)
+        self.parked: dict[int, set[int]] = {shard: set() for shard in self.positions}
+        self.applied = 0
+
+    def apply_page(self, shard: int, page: ShardPage) -> Failure | None:
+        """Apply what of a page was not applied yet, as far as it goes; the event that stopped it.
+
+        After a failure the read model may hold half of that event: it has to be replaced by an earlier state.
+        """
+        parked = self.parked[shard]
+        with DomainCode(f"{self._model.name}.apply"):
+            for record in page.records:
+                if record.position <= self.positions[shard]:
+                    continue
+                if record.position not in parked:
+                    try:
+                        self._apply(record)
+                    except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
+                        return Failure.of(record, error)
+                    self.applied += 1
+                self.positions[shard] = record.position
+        self.positions[shard] = max(page.position, self.positions[shard])
+        return None
+
+    def park(self, record: Record) -> None:
+        """Leave an event behind: the next of its shard comes after it."""
+        self.parked[record.shard].add(record.position)
+        self.positions[record.shard] = record.position
+
+    def apply_parked(self, record: Record) -> Failure | None:
+        """Apply an event that was left behind, after all that came later; as it was before when that fails."""
+        before = self._model.encode_state(self.view)
+        try:
+            with DomainCode(f"{self._model.name}.apply"):
+                self._apply(record)
+        except BaseException as error:
+            self.view = self._model.decode_state(before)
+            return Failure.of(record, error)
+        self.parked[record.shard].discard(record.position)
+        self.applied += 1
+        return None
+
+    def _apply(self, record: Record) -> None:
+        event = self._model.events.decode(record.type, record.type_version, record.data)
+        self._model.apply(self.view, event, meta_of(record))
+
+    # saved
+
+    def encode(self) -> bytes:
+        """The read model and what it left behind, as bytes; the positions are saved beside it.
+
+        Raises:
+            EncodingError: a value does not fit its annotation.
+        """
+        parked = {shard: sorted(positions) for shard, positions in self.parked.items() if positions}
+        return bytes(msgpack.packb((self._model.encode_state(self.view), parked)))
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Become what was saved.
+
+        Raises:
+            EncodingError: it holds no state of the class.
+        """
+        try:
+            view, parked = msgpack.unpackb(saved.data, strict_map_key=False)
+        except (ValueError, TypeError) as error:
+            raise EncodingError(self._model.name, f"its save cannot be read: {error}") from error
+        self.view = self._model.decode_state(view)
+        self.positions.update({shard: at for shard, at in saved.positions.items() if shard in self.positions})
+        for shard in self.positions:
+            self.parked[shard] = set(parked.get(shard, ()))
+
+
+def meta_of(record: Record) -> Meta:
+    """The Meta of a stored event; the caller's metadata is decoded only where there is any."""
+    return Meta.of(
+        record.stream,
+        record.version,
+        record.shard,
+        record.position,
+        record.recorded_at,
+        record.command_id,
+        msgpack.unpackb(record.meta, strict_map_key=False, timestamp=3) if record.meta else {},
+    )
