@@ -82,7 +82,7 @@ class Shell(Pulsing):
         if self._inbox is None:
             async with self._starting:
                 if self._closed:
-                    raise TargetGone
+                    raise TargetLost("it is closed: it was passivated, or its app is ending")
                 if self._inbox is None:
                     self._inbox = await self._start()
                     _spare_the_collector()
@@ -113,13 +113,6 @@ class Shell(Pulsing):
     async def wake(self) -> None:
         """Start, if it has not yet."""
         await self._ready()
-
-
-class TargetGone(TargetLost):
-    """The actor is closed: it was passivated, or its app is ending."""
-
-    def __init__(self) -> None:
-        super().__init__("it is closed")
 
 
 class Shard(Shell):
