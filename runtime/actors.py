@@ -172,6 +172,7 @@ class Shard(Shell):
     async def status(self) -> ShardStatus:
         """How it stands."""
         await self._ready()
+        self._end_if_fenced()
         assert self._store is not None
         assert self._host is not None
         store, host = self._store, self._host
@@ -191,6 +192,9 @@ class Shard(Shell):
     async def wake(self) -> None:
         """Start, if it has not yet. After another writer took its file, this process ends: Ray knows who is next."""
         await self._ready()
+        self._end_if_fenced()
+
+    def _end_if_fenced(self) -> None:
         assert self._store is not None
         try:
             self._store.require_unfenced()
