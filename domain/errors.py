@@ -268,15 +268,18 @@ class ProjectionStopped(EventRayError):
 
 
 class ShardUnavailable(EventRayError):
-    """A shard cannot serve now. What was in flight may or may not be committed."""
+    """A shard cannot serve now. What was in flight may or may not be committed: its command id settles it later.
+
+    `lost`: its file, or the node that has it, is not there, so that nothing will answer before it is back.
+    """
 
     advice = "send again"
 
-    def __init__(self, shard: int, reason: str) -> None:
+    def __init__(self, shard: int, reason: str, lost: bool = False) -> None:
         super().__init__(
             f"shard {shard} is unavailable: {reason}. Send again with the same command id when it is back."
         )
-        self.shard, self.reason = shard, reason
+        self.shard, self.reason, self.lost = shard, reason, lost
 
 
 class ShardFenced(EventRayError):

@@ -181,7 +181,10 @@ class Activation:
                 await self._commit(done, self._append(done), mailbox)
         except OUTCOME_UNKNOWN as error:
             self.superseded = isinstance(error, ActivationSuperseded)
-            self._end(done, mailbox, Kind.AGAIN, str(error))
+            if isinstance(error, ShardUnavailable) and error.lost:  # nothing will answer before it is back
+                self._end(done, mailbox, Kind.ERROR, error)
+            else:
+                self._end(done, mailbox, Kind.AGAIN, str(error))
         except Overloaded as error:  # the shard's; of a command sent before, an earlier run may be committed
             self._end(done, mailbox, Kind.FULL, full(error))
         except EventRayError as error:

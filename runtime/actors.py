@@ -10,13 +10,14 @@ import contextlib
 import gc
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import cloudpickle
 
-from eventray.domain.errors import ShardUnavailable
+from eventray.domain.errors import ShardFenced
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
@@ -34,10 +35,14 @@ from eventray.runtime.remote import (
     dump_error,
 )
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
+from eventray.runtime.watching import Pulsing, Watch
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.store.failures import translated
+from eventray.store.files import make_directory
 from eventray.store.port import ShardPort
 from eventray.store.shard import Shard as ShardStore
 
+FENCED = 75  # exit code of a shard that was taken over: a temporary failure, as sysexits.h has it
 COLLECT_AFTER_OBJECTS = 20_000  # a batch makes thousands of short-lived objects and no cycles
 
 
@@ -63,7 +68,7 @@ def new_epoch() -> int:
     return int.from_bytes(os.urandom(6))
 
 
-class Shell:
+class Shell(Pulsing):
     """What all targets share: a start that happens once, and an inbox for batches."""
 
     def __init__(self) -> None:
@@ -72,13 +77,13 @@ class Shell:
         self._closed = False
 
     async def _start(self) -> Inbox:
-        raise ShardUnavailable(-1, "this actor has nothing to start")
+        raise NotImplementedError
 
     async def _ready(self) -> Inbox:
         if self._inbox is None:
             async with self._starting:
                 if self._closed:
-                    raise TargetGone
+                    raise TargetLost("it is closed: it was passivated, or its app is ending")
                 if self._inbox is None:
                     self._inbox = await self._start()
                     _spare_the_collector()
@@ -111,13 +116,6 @@ class Shell:
         await self._ready()
 
 
-class TargetGone(ShardUnavailable):
-    """The actor is closed; its app is ending."""
-
-    def __init__(self) -> None:
-        super().__init__(-1, "the app is ending")
-
-
 class Shard(Shell):
     """Owns one shard's file: appends, reads, and hosts the packed activations."""
 
@@ -128,27 +126,40 @@ class Shard(Shell):
         self._index = index
         self._store: ShardStore | None = None
         self._host: PackedHost | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"Shard[{self._index}]"
 
     async def _start(self) -> Inbox:
-        plan, config = self._plan, self._plan.config
-        identity = await call_patiently(self._directory.shard_identity, self._index)
-        self._store = await ShardStore.open(
-            Path(plan.directory),
+        if self._watch is None:  # first of all: what follows may wait for a Directory that is frozen
+            watch = Watch(lambda: {"the directory": self._directory}, self._plan.config)
+            self._watch = asyncio.get_running_loop().create_task(watch.run())
+        self._store = await self._open()
+        self._host = PackedHost(self._plan.load_app(), self._store, self._plan.config)
+        return Inbox(self._store.epoch, self._host.handle, self._plan.config)
+
+    async def _open(self) -> ShardStore:
+        plan, node, directory = self._plan, this_node(), Path(self._plan.directory)
+        identity = await call_patiently(self._directory.shard_identity, self._index, node)
+        if not identity["created"]:
+            await asyncio.to_thread(_make_directory, directory)  # this node may have nothing of the store yet
+        store = await ShardStore.open(
+            directory,
             self._index,
             store_id=identity["store_id"],
             generation=identity["generation"],
             run=plan.run,
-            durability=config.durability,
-            limits=config.store_limits,
+            durability=plan.config.durability,
+            limits=plan.config.store_limits,
             create=not identity["created"],
         )
-        if not identity["created"]:
-            await call_patiently(self._directory.shard_created, self._index, this_node())
-        self._host = PackedHost(plan.load_app(), self._store, config)
-        return Inbox(self._store.epoch, self._host.handle, config)
+        try:  # nobody is served before the Directory has seen how far it goes
+            await call_patiently(self._directory.shard_opened, self._index, node, store.head, store.lost_with_power)
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -163,6 +174,7 @@ class Shard(Shell):
     async def status(self) -> ShardStatus:
         """How it stands."""
         await self._ready()
+        self._end_if_fenced()
         assert self._store is not None
         assert self._host is not None
         store, host = self._store, self._host
@@ -180,9 +192,24 @@ class Shard(Shell):
         )
 
     @answered
+    async def wake(self) -> None:
+        """Start, if it has not yet. After another writer took its file, this process ends: Ray knows who is next."""
+        await self._ready()
+        self._end_if_fenced()
+
+    def _end_if_fenced(self) -> None:
+        assert self._store is not None
+        try:
+            self._store.require_unfenced()
+        except ShardFenced:
+            os._exit(FENCED)
+
+    @answered
     async def close(self) -> None:
         """Answer what was taken, and close the file."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._host is not None:
             await self._host.drain()
         if self._store is not None:
@@ -195,7 +222,7 @@ CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_"
 class ViewShell(Shell):
     """One view: follows the shards, answers queries."""
 
-    def __init__(self, plan: Plan, directory: Any, name: str, shards: dict[int, Any], generation: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, name: str, shards: int, generation: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
@@ -213,7 +240,8 @@ class ViewShell(Shell):
 
     async def _start(self) -> Inbox:
         config = self._plan.config
-        shards = {index: RemoteShard(actor, index, PATIENCE_S) for index, actor in self._shards.items()}
+        locate = partial(call, self._directory.locate)
+        shards = {index: RemoteShard(index, locate, PATIENCE_S) for index in range(self._shards)}
         self._runner = ProjectionRunner(
             self._plan.load_app().projections[self._name],
             shards,
@@ -249,13 +277,13 @@ class ViewShell(Shell):
 class ActivationShell(Shell):
     """One dedicated activation."""
 
-    def __init__(self, plan: Plan, directory: Any, aggregate: str, id: str, shard: Any, shard_index: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, aggregate: str, id: str, shard_index: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
         self._aggregate = aggregate
         self._id = id
-        self._shard = RemoteShard(shard, shard_index, PATIENCE_S)
+        self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S)
         self._app: App | None = None
         self._host: DedicatedHost | None = None
 
@@ -305,6 +333,13 @@ class ActivationShell(Shell):
         self._closed = True
         if self._host is not None:
             await self._host.passivate()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        make_directory(path)
+    except OSError as error:
+        raise translated(error, path) from error
 
 
 def named(shell: type[Shell], name: str) -> type[Shell]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from eventray.store.limits import MIB, WAL_BYTES_MAX, StoreLimits
 
+POLL_MOST_S = 30.0
 Durability = Literal["power", "os"]
 
 
@@ -25,6 +26,7 @@ class Config:
     query_timeout_s: float = 30.0  # then StaleView: the view did not reach the positions asked for
     drain_s: float = 10.0  # how long a shutdown waits for what is on its way
     start_timeout_s: float = 120.0  # an app that does not serve by then has failed to start
+    unresponsive_s: float = 30.0  # an actor whose process has not run for so long is ended; another one takes over
 
     client_commands_max: int = 100_000  # and queries of one client, not yet answered; more: Overloaded
     client_bytes_max: int = 64 * MIB  # their arguments; more: Overloaded
@@ -59,6 +61,10 @@ class Config:
     checkpoint_s: float = 5.0  # ... or after this time, when it has applied any
 
     def __post_init__(self) -> None:
+        if self.poll_s > POLL_MOST_S:
+            raise ValueError(
+                f"poll_s={self.poll_s!r}: at most {POLL_MOST_S:g}; a call that takes longer counts as lost"
+            )
         if self.durability not in ("power", "os"):
             raise ValueError(f"durability={self.durability!r}: choose 'power' (the default) or 'os'")
         for name in self.__slots__:

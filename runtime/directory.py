@@ -9,21 +9,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import OwnerDiedError, RayError
+from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError
-from eventray.runtime.actors import Plan, Shard, ViewShell, named
+from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
-from eventray.runtime.nodes import pinned_to, this_node
+from eventray.runtime.lease import Lease
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import answered, ask_status, call, call_patiently, find_actor, kill
-from eventray.runtime.status import ShardStatus, Status, ViewStatus, added_up
+from eventray.runtime.remote import answered, ask_status, call, call_patiently, end_all, find_actor, kill
+from eventray.runtime.sharding import Shards
+from eventray.runtime.status import Status, ViewStatus, added_up
+from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
 from eventray.store.migrate import open_manifest
@@ -33,7 +35,6 @@ log = logging.getLogger("eventray.runtime")
 
 DIRECTORY = "directory"
 SUPERVISE_S = 1.0
-LEASE_GRACE_S = 30.0  # after a crash of the Directory itself: how long the driver has to renew its lease
 CALLS_AT_ONCE = 10_000
 
 
@@ -43,11 +44,10 @@ class Started:
 
     plan: Plan
     manifest: Manifest
-    shards: dict[int, Any]
-    views: dict[str, Any]
+    views: tuple[str, ...]
 
 
-class Directory:
+class Directory(Pulsing):
     """One per app, named `directory` in the app's namespace."""
 
     def __init__(self, plan: Plan, shards: int | None, detached: bool) -> None:
@@ -57,12 +57,16 @@ class Directory:
         self._app = plan.load_app()
         self._starting = asyncio.Lock()
         self._started: Started | None = None
-        self._opening = asyncio.Lock()
-        self._opened = False
         self._ending = False
         self._ended = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._leased = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._views: dict[str, Any] = {}
+        self._supervision: list[asyncio.Task[None]] = []
+        self._lease = Lease(plan.app_name, self._end_and_exit)
+        self._me = ray.get_runtime_context().current_actor
+        self._resumed = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        self._resuming = asyncio.get_running_loop().create_task(self._resume()) if self._resumed else None
+        self._watching: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"Directory({self._plan.app_name})"
@@ -80,28 +84,36 @@ class Directory:
         async with self._starting:
             if self._started is None:
                 await self._open()
-                me = ray.get_runtime_context().current_actor
-                self._placer = Placer(self._plan, self._app, me, self._shards, self._manifest, actor_options)
-                await self._placer.find()
-                await self._wait_until_serving()
-                self._started = Started(self._plan, self._manifest, self._shards, self._views)
+                if self._watching is None:  # now: those that are there may be frozen
+                    watch = Watch(self._watched, self._plan.config)
+                    self._watching = asyncio.get_running_loop().create_task(watch.run())
+                try:
+                    await self._wait_until_serving()
+                except BaseException:
+                    self._opened.clear()
+                    if not self._resumed:
+                        self._kill_all()
+                    await self._checkpoints.close()
+                    raise
+                self._started = Started(self._plan, self._manifest, tuple(self._views))
                 loop = asyncio.get_running_loop()
-                self._tasks = [loop.create_task(self._supervise())]
+                steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
+                self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
                 if not self._detached:
-                    self._tasks.append(loop.create_task(self._end_without_lease()))
+                    self._lease.require()
         return self._started
 
+    async def _resume(self) -> None:
+        """After a crash: nobody may call for long, but shards and views need what is asked below."""
+        while self._started is None and not self._ending:
+            try:
+                await self._start()
+            except (EventRayError, RayError) as error:
+                log.warning("the Directory of %s cannot go on yet: %s", self._plan.app_name, error)
+                await asyncio.sleep(SUPERVISE_S)
+
     async def _open(self) -> None:
-        """Read or make the manifest, lock the directory by its views' file, and find or make the actors; once.
-
-        Shards and views may ask before anybody calls `start`: when they were killed together with this actor.
-        """
-        async with self._opening:
-            if not self._opened:
-                await self._open_files()
-                self._opened = True
-
-    async def _open_files(self) -> None:
+        """Read or make the manifest, and lock the directory by its views' file."""
         plan = self._plan
         directory = Path(plan.directory)
         self._manifest = await asyncio.to_thread(
@@ -110,45 +122,37 @@ class Directory:
         self._checkpoints = await CheckpointStore.open(
             directory, run=plan.run, durability=plan.config.durability, store_id=self._manifest.store_id
         )
-        me = ray.get_runtime_context().current_actor
-        self._shards = {index: self._shard(index, me) for index in range(self._manifest.shards)}
-        self._views = {name: self._view(name, me) for name in self._app.projections}
-
-    def _shard(self, index: int, me: Any) -> Any:
-        name = f"shard-{index:04d}"
-        return find_actor(name, self._plan.app_name) or ray.remote(Shard).options(
-            **actor_options(name, self._plan.app_name), **pinned_to(this_node())
-        ).remote(self._plan, me, index)
-
-    def _view(self, name: str, me: Any) -> Any:
-        actor_name = f"view/{name}"
-        return find_actor(actor_name, self._plan.app_name) or ray.remote(named(ViewShell, name)).options(
-            **actor_options(actor_name, self._plan.app_name)
-        ).remote(self._plan, me, name, self._shards, self._manifest.generation)
+        self._shards = Shards(plan, self._manifest, self._me, actor_options)
+        self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
 
     async def _wait_until_serving(self) -> None:
-        try:
-            await _wake_all(self._shards.values())
-            await self._compare_with_views()
-            await _wake_all(self._views.values())
-        except EventRayError:
-            self._kill_all()
-            self._opened = False
-            await self._checkpoints.close()
-            raise
+        """Find or make the actors; those of views begin to start while the shards do."""
+        if self._resumed:
+            await self._placer.find()
+        else:  # what a run left behind that lost its Directory's node
+            await end_all(self._plan.app_name, lambda name: name != DIRECTORY)
+        await self._shards.place(resumed=self._resumed)
+        self._opened.set()
+        self._views = {name: self._find_view(name) for name in self._app.projections}
+        await self._shards.start(resumed=self._resumed)
+        await asyncio.gather(
+            *(call_patiently(view.wake, patience_s=float("inf")) for view in self._views.values()),
+            return_exceptions=self._resumed,
+        )
 
-    async def _compare_with_views(self) -> None:
-        """Raise `StoreCorrupted` when a shard ends before what a view has seen of it."""
-        found = await asyncio.gather(*(ask_status(actor) for actor in self._shards.values()))
-        ends = {s.index: (s.head, s.lost_with_power) for s in found if isinstance(s, ShardStatus)}
-        await self._checkpoints.compare(ends, generation=self._manifest.generation)
+    def _find_view(self, name: str) -> Any:
+        actor_name = f"view/{name}"
+        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, name)).options(
+            **actor_options(actor_name, self._plan.app_name)
+        ).remote(self._plan, self._me, name, self._manifest.shards, self._manifest.generation)
 
     # what shards and views ask
 
     @answered
-    async def shard_identity(self, index: int) -> dict[str, Any]:
+    async def shard_identity(self, index: int, node: str) -> dict[str, Any]:
         """What a shard must know to open its file; `created`: the file must exist."""
-        await self._open()
+        await self._opened.wait()
+        self._shards.require_place(index, node)
         manifest = self._manifest
         return {
             "store_id": manifest.store_id,
@@ -157,35 +161,62 @@ class Directory:
         }
 
     @answered
-    async def shard_created(self, index: int, node: str) -> None:
-        """A shard's file is there from now on: it is never made again."""
-        await self._open()
-        self._manifest.mark(index, "created", node)
+    async def shard_opened(self, index: int, node: str, head: int, lost_with_power: bool) -> None:
+        """Before a shard serves: its file is there from now on, and never made again.
+
+        Raises:
+            StoreCorrupted: it ends before what a view has seen of it. ShardUnavailable: it belongs to another node.
+        """
+        await self._opened.wait()
+        self._shards.require_place(index, node)
+        if lost_with_power and self._started is not None:
+            for view in self._views.values():
+                ray.kill(view, no_restart=False)  # it may have seen more, and begins again at its save
+        await self._checkpoints.compare({index: (head, lost_with_power)}, generation=self._manifest.generation)
+        if self._manifest.state_of(index) != "created":
+            self._manifest.mark(index, "created", self._manifest.node_of(index))
 
     @answered
     async def load_checkpoint(self, name: str) -> Checkpoint | None:
         """A view's last save."""
-        await self._open()
+        await self._opened.wait()
         return await self._checkpoints.load(name)
 
     @answered
     async def save_checkpoint(self, name: str, positions: dict[int, int], data: bytes, **facts: Any) -> None:
         """Save a view."""
-        await self._open()
+        await self._opened.wait()
         await self._checkpoints.save(name, positions, data, **facts)
 
     @answered
     async def checkpoint_names(self) -> list[str]:
         """The views that have a save."""
-        await self._open()
+        await self._opened.wait()
         return await self._checkpoints.names()
 
-    # activations
+    # who is where
+
+    @answered
+    async def locate(self, index: int) -> Any:
+        """The actor of a shard; ShardUnavailable when it is lost."""
+        await self._opened.wait()
+        return await self._shards.locate(index)
+
+    @answered
+    async def view(self, name: str) -> Any:
+        """The actor of a view."""
+        await self._start()
+        return self._views[name]
 
     @answered
     async def activate(self, aggregate: str, id: str) -> Any:
-        """The actor of a dedicated instance; made when there is none, as soon as there is room."""
+        """The actor of a dedicated instance; made when there is none, as soon as there is room.
+
+        Raises:
+            ShardUnavailable: its shard is lost.
+        """
         await self._start()
+        self._shards.require(self._manifest.shard_of(f"{aggregate}/{id}"))
         return await self._placer.activate(aggregate, id)
 
     @answered
@@ -196,38 +227,47 @@ class Directory:
 
     # supervision
 
-    async def _supervise(self) -> None:
-        """Ray restarts what crashed and tells nobody: a call makes it take up its work again."""
+    async def _every_second(self, step: Callable[[], Awaitable[None]]) -> None:
         while not self._ending:
             await asyncio.sleep(SUPERVISE_S)
-            actors = (*self._shards.values(), *self._views.values())
-            await asyncio.gather(*(call(actor.wake) for actor in actors), return_exceptions=True)
-            await self._placer.passivate_idle()
+            try:
+                await step()
+            except Exception:  # Ray's head may be away: that must not end the supervision
+                log.exception("supervision of %s", self._plan.app_name)
+
+    async def _wake_all(self) -> None:
+        """Ray restarts what crashed and tells nobody: a call makes it take up its work again."""
+        await asyncio.gather(self._shards.wake(), *(self._wake_view(name) for name in self._views))
+
+    async def _wake_view(self, name: str) -> None:
+        if isinstance(await ask_status(self._views[name]), TargetLost):
+            self._views[name] = self._find_view(name)  # made again when someone has ended it for good
+
+    def _watched(self) -> dict[str, Any]:
+        shards = {f"shard {index}": actor for index, actor in self._shards.actors.items()}
+        views = {f"view {name}": actor for name, actor in self._views.items()}
+        return {} if self._ending else {**shards, **views, **self._placer.actors}
 
     @answered
     async def status(self) -> Status:
         """How every part stands."""
         await self._start()
         shards, views, activations = await asyncio.gather(
-            asyncio.gather(*(ask_status(actor) for actor in self._shards.values())),
+            self._shards.statuses(),
             asyncio.gather(*(ask_status(actor) for actor in self._views.values())),
             self._placer.statuses(),
-        )
-        shard_statuses = tuple(
-            status if isinstance(status, ShardStatus) else ShardStatus(index, "unavailable", reason=str(status))
-            for index, status in zip(self._shards, shards, strict=True)
         )
         return Status(
             self._plan.app_name,
             self._plan.directory,
             False,
-            shard_statuses,
+            shards,
             tuple(
                 status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
                 for name, status in zip(self._views, views, strict=True)
             ),
             tuple(activations),
-            (*self._placer.counts(), *added_up(shard_statuses)),
+            (*self._placer.counts(), *added_up(shards)),
         )
 
     # the driver's lease
@@ -239,26 +279,7 @@ class Directory:
     @answered
     async def lease(self, held: list[Any]) -> None:
         """Take the driver's reference to its `hold`: the app lives as long as that has an owner."""
-        self._leased.set()
-        self._tasks.append(asyncio.get_running_loop().create_task(self._watch(held[0])))
-
-    async def _watch(self, held: Any) -> None:
-        try:
-            await held
-        except OwnerDiedError:
-            log.warning("the driver of %s is gone: the app ends", self._plan.app_name)
-            await self._end()
-            exit_here()
-        except RayError:
-            pass  # this actor was restarted: the driver, if it lives, renews its lease
-
-    async def _end_without_lease(self) -> None:
-        try:
-            await asyncio.wait_for(self._leased.wait(), LEASE_GRACE_S)
-        except TimeoutError:
-            log.warning("no driver has renewed the lease of %s: the app ends", self._plan.app_name)
-            await self._end()
-            exit_here()
+        self._lease.renew(held[0])
 
     # ending
 
@@ -272,22 +293,28 @@ class Directory:
         """Drain and end every part; who called this then kills the Directory."""
         await self._end()
 
+    async def _end_and_exit(self) -> None:
+        await self._end()
+        exit_here()
+
     async def _end(self) -> None:
         if self._ending:
             await self._ended.wait()
             return
         self._ending = True
+        for task in self._supervision:
+            task.cancel()
         if self._started is not None:
             deadline = time.monotonic() + self._plan.config.drain_s
             self._placer.close()
-            for actors in (self._placer.actors, self._views, self._shards):
+            for actors in (self._placer.actors, self._views, self._shards.actors):
                 await _close_all([*actors.values()], (deadline - time.monotonic()) / 2)  # the later ones need some, too
             self._kill_all()
             await self._checkpoints.close()
         self._ended.set()
 
     def _kill_all(self) -> None:
-        for actor in (*self._placer.actors.values(), *self._views.values(), *self._shards.values()):
+        for actor in (*self._placer.actors.values(), *self._views.values(), *self._shards.actors.values()):
             kill(actor)
 
 
@@ -307,11 +334,6 @@ def actor_options(name: str, namespace: str) -> dict[str, Any]:
 def exit_here() -> None:
     """End this actor for good."""
     kill(ray.get_runtime_context().current_actor)
-
-
-async def _wake_all(actors: Iterable[Any]) -> None:
-    """Start actors side by side, and wait until all have started."""
-    await asyncio.gather(*(call_patiently(actor.wake, patience_s=float("inf")) for actor in actors))
 
 
 async def _close_all(actors: list[Any], timeout_s: float) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+NODE_SHOWN_CHARS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -20,6 +22,21 @@ class Node:
     memory_bytes: float
     labels: Mapping[str, str]
     resources: Mapping[str, float]  # all it has, whoever uses them now
+
+    def __str__(self) -> str:
+        """Who it is and where, as `store.json` records it."""
+        return f"{self.id} at {self.address}"
+
+
+def id_of(recorded: str) -> str:
+    """The id of a node that `store.json` records."""
+    return recorded.partition(" ")[0]
+
+
+def shown(recorded: str) -> str:
+    """A recorded node as a message names it, like "node 3fa2cd90b1e4 at 10.0.0.5"."""
+    id, at, address = recorded.partition(" ")
+    return f"node {id[:NODE_SHOWN_CHARS]}{at}{address}"
 
 
 def alive_nodes() -> dict[str, Node]:

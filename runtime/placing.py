@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import ray
 from ray.util import list_named_actors
 
-from eventray.domain.errors import EventRayError, ShardUnavailable
+from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import ActivationShell, Plan, named
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import alive_nodes, pinned_to
 from eventray.runtime.placement import Dedicated
-from eventray.runtime.remote import ask_status, call_patiently, find_actor, kill
+from eventray.runtime.remote import ask_status, call_patiently, find_actor, is_gone, kill
 from eventray.runtime.room import ACTIVATIONS_LEAST, Nodes, best_node, chosen_by_ray, lacking, rooms
 from eventray.runtime.status import ActivationStatus, AggregateStatus
 from eventray.runtime.thrash import Thrash
+from eventray.runtime.watching import watched
 from eventray.store.manifest import Manifest
 
 log = logging.getLogger("eventray.runtime")
@@ -36,14 +36,8 @@ NAME_POLL_S = 0.05
 SWEEPS_PER_IDLE_TIMEOUT = 4
 
 
-class NoRoom(ShardUnavailable):
+class NoRoom(TargetLost):
     """There is no place for an activation now; ask again."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(-1, reason)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return NoRoom, (self.reason,)
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +75,7 @@ class Placer:
     """Makes, finds and passivates dedicated activations.
 
     Args:
-        directory: the actor that this runs in; activations tell it that they were restarted.
+        directory: the actor that this runs in: activations ask it where their shard is, and tell it of restarts.
         options: Ray options of an actor by name and namespace.
     """
 
@@ -90,13 +84,11 @@ class Placer:
         plan: Plan,
         app: App,
         directory: Any,
-        shards: dict[int, Any],
         manifest: Manifest,
         options: Callable[[str, str], dict[str, Any]],
     ) -> None:
         self._plan = plan
         self._directory = directory
-        self._shards = shards
         self._manifest = manifest
         self._options = options
         self._closed = False
@@ -153,7 +145,7 @@ class Placer:
         raise NoRoom("the app is ending")
 
     async def _is_dead(self, one: _Placed) -> bool:
-        return await asyncio.to_thread(find_actor, one.stream, self._plan.app_name) is None
+        return await asyncio.to_thread(is_gone, one.stream, self._plan.app_name)
 
     async def _start(self, cls: _Class, stream: str) -> None:
         ready = cls.starting.get(stream)
@@ -226,12 +218,12 @@ class Placer:
             options["label_selector"] = dict(placement.label_selector)
         if one.node is not None:
             options |= pinned_to(one.node)
-        shell = ray.remote(named(ActivationShell, aggregate)).options(**options)
+        shell = watched(named(ActivationShell, aggregate)).options(**options)
         id = one.stream.split("/", 1)[1]
         deadline = time.monotonic() + NAME_FREE_S
         while True:
             try:
-                return shell.remote(self._plan, self._directory, aggregate, id, self._shards[index], index)
+                return shell.remote(self._plan, self._directory, aggregate, id, index)
             except ValueError as error:
                 if "already taken" not in str(error) or time.monotonic() > deadline:
                     raise

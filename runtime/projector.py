@@ -26,6 +26,7 @@ log = logging.getLogger("eventray.runtime")
 T = TypeVar("T")
 
 RETRY_S = 0.2  # until a shard that cannot be reached is asked again
+RETRY_LOST_S = 1.0  # ... and one whose node or file is gone
 RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
 MANAGED = ("retry", "drop")
 PASSING = (ShardUnavailable, StoreUnavailable, ShardFenced)  # the shard, or its file, is back in a while
@@ -190,7 +191,8 @@ class ProjectionRunner:
                 return await work()
             except PASSING as error:
                 log.info("view %s waits: %s", self._model.name, error)
-                await asyncio.sleep(RETRY_S)
+                lost = isinstance(error, ShardUnavailable) and error.lost
+                await asyncio.sleep(RETRY_LOST_S if lost else RETRY_S)
 
     # dead letters
 

@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import ActorUnschedulableError, RayActorError, RayError
+from ray.exceptions import ActorUnschedulableError, NodeDiedError, ObjectLostError, RayActorError, RayError
+from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.channel import TargetLost
@@ -32,10 +33,14 @@ from eventray.store.records import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Locate = Callable[[int], Awaitable[Any]]  # the actor of a shard; ShardUnavailable when it is lost, TargetLost
+LOST = (RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError)  # the actor, its node, or the answer
+
 pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between processes only, never for a disk
 
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
+LOST_S = 45.0  # above `poll_s`, the longest that any call is meant to take
 ANSWER_S = 10.0  # what does not tell its status by then is reported as unavailable
 PATIENCE_S = 30.0  # an actor that crashed is back within a second or two
 
@@ -47,7 +52,7 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> tuple[bool, Any]:
         try:
             return True, await method(*args, **kwargs)
-        except (EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
+        except (EventRayError, TargetLost, DuplicateCommands, BatchRefused, ValueError, TypeError) as error:
             return False, pickled(error)
 
     return wrapper
@@ -56,14 +61,20 @@ def answered(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[tuple[b
 async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a method marked `answered` of an actor, once.
 
+    A call can hang for good: to a process that is frozen, and once one that left while its actor came back neither
+    arrived nor failed. So none is waited for longer than `LOST_S`; all of them may safely be made again.
+
     Raises:
-        TargetLost: the actor is dead, restarting or out of reach; whether it ran the call is not known.
+        TargetLost: the actor is dead, closed, restarting or out of reach, or has not answered; whether it ran the call
+            is not known.
         EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
     try:
-        good, value = await method.remote(*args, **kwargs)
-    except (RayActorError, ActorUnschedulableError) as error:
+        good, value = await asyncio.wait_for(method.remote(*args, **kwargs), LOST_S)
+    except LOST as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
+    except TimeoutError:
+        raise TargetLost(f"no answer within {LOST_S:g} s") from None
     if good:
         return value
     raise load_error(value)
@@ -76,11 +87,16 @@ async def call_patiently(method: Any, *args: Any, patience_s: float = PATIENCE_S
         TargetLost: it was so for `patience_s`.
         EventRayError, DuplicateCommands, ValueError, TypeError: what the method raised.
     """
+    return await patiently(lambda: call(method, *args, **kwargs), patience_s)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Try again and again while it ends in `TargetLost`; raises that after `patience_s`."""
     deadline = time.monotonic() + patience_s
     delay = RETRY_FIRST_S
     while True:
         try:
-            return await call(method, *args, **kwargs)
+            return await attempt()
         except TargetLost:
             if time.monotonic() + delay > deadline:
                 raise
@@ -126,13 +142,15 @@ class ActorChannel:
 class RemoteShard:
     """A shard in another process: the methods of `ShardPort`, which do there what they say.
 
-    A call that fails on the way is sent again until `patience_s`: reads can be repeated, and an append carries the
-    ids and the version by which its shard recognises it. `close` closes this end only.
+    A call that fails on the way is sent again until `patience_s`, to wherever the shard is then: reads can be repeated,
+    and an append carries the ids and the version by which its shard recognises it. A shard that is lost ends the call
+    at once, in `ShardUnavailable`. `close` closes this end only.
     """
 
-    def __init__(self, actor: Any, index: int, patience_s: float) -> None:
+    def __init__(self, index: int, locate: Locate, patience_s: float) -> None:
         self.index = index
-        self.actor = actor
+        self._locate = locate
+        self._actor: Any = None
         self._patience_s = patience_s
         self._closed = False
 
@@ -211,8 +229,18 @@ class RemoteShard:
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         if self._closed:
             raise ShardUnavailable(self.index, "this end of it is closed")
+
+        async def attempt() -> Any:
+            if self._actor is None:
+                self._actor = await self._locate(self.index)
+            try:
+                return await call(self._actor.call, method, *args, **kwargs)
+            except TargetLost:
+                self._actor = None
+                raise
+
         try:
-            return await call_patiently(self.actor.call, method, *args, patience_s=self._patience_s, **kwargs)
+            return await patiently(attempt, self._patience_s)
         except TargetLost as error:
             raise ShardUnavailable(self.index, str(error)) from None
 
@@ -272,12 +300,35 @@ def find_actor(name: str, namespace: str) -> Any | None:
         return None
 
 
+def is_gone(name: str, namespace: str) -> bool:
+    """Whether there surely is no actor of that name; a Ray that is too busy to say does not count."""
+    try:
+        ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return True
+    except RayError:
+        return False
+    return False
+
+
 async def ask_status(actor: Any) -> Any:
     """How a part of an app stands, as it says itself; the error when it does not answer in time."""
     try:
         return await asyncio.wait_for(call(actor.status), ANSWER_S)
     except (TargetLost, EventRayError, TimeoutError) as error:
         return error
+
+
+async def end_all(namespace: str, names: Callable[[str], bool]) -> None:
+    """End the actors of these names for good, and wait until the names are free."""
+    while True:
+        entries = await asyncio.to_thread(list_named_actors, True)
+        left = [entry["name"] for entry in entries if entry["namespace"] == namespace and names(entry["name"])]
+        if not left:
+            return
+        for actor in filter(None, (find_actor(name, namespace) for name in left)):
+            kill(actor)
+        await asyncio.sleep(RETRY_FIRST_S)
 
 
 def kill(actor: Any) -> None:

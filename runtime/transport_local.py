@@ -83,11 +83,14 @@ class LocalTransport:
     def _inbox(self, epoch: int, host: PackedHost | ProjectionRunner) -> Inbox:
         return Inbox(epoch, host.handle, self._config)
 
-    async def connect(self, target: Hashable, client: str) -> Inbox:
+    async def connect(self, target: Any, client: str) -> Inbox:
         """The inbox of a target: here, it is its own channel."""
         inbox = self._inboxes.get(target)
         if inbox is None:
             raise UnknownName("projection", str(target), tuple(self.app.projections))
+        kind, which = target
+        if kind == "shard":
+            self._files[which].require_unfenced()  # no successor will be found here
         inbox.hello(client)
         return inbox
 

@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
-from eventray.domain.errors import AppEnded, EventRayError, ShardUnavailable, StoreLocked, UnknownName
+from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel, TargetLost
@@ -30,14 +30,17 @@ from eventray.runtime.remote import (
     call,
     call_patiently,
     find_actor,
+    is_gone,
     kill,
     pickled,
 )
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
+from eventray.runtime.watching import watched
 from eventray.store.port import CheckpointPort, ShardPort
 
 ENDING_POLL_S = 0.1
+RENEW_LEASE_S = 5.0  # a Directory that has crashed waits for 30 s
 TAKE_OVER_WAIT_S = 5.0  # an app whose driver was killed a moment ago has noticed and ended by then
 
 
@@ -114,8 +117,8 @@ class RayTransport:
                 kill(self._directory)
             raise
         self._shards = {
-            index: RemoteShard(actor, index, self._config.command_timeout_s)
-            for index, actor in self.started.shards.items()
+            index: RemoteShard(index, self._locate, self._config.command_timeout_s)
+            for index in range(self.started.manifest.shards)
         }
         if self._mine is not None and not self._mine["detached"]:
             self._lease = asyncio.get_running_loop().create_task(self._hold_lease())
@@ -132,7 +135,7 @@ class RayTransport:
             if other is None:
                 with contextlib.suppress(ValueError):
                     return (
-                        ray.remote(Directory)
+                        watched(Directory)
                         .options(**actor_options(DIRECTORY, self._name), **pinned_to(this_node()))
                         .remote(plan, mine["shards"], mine["detached"])
                     )
@@ -145,9 +148,15 @@ class RayTransport:
         """
         while not self._ended:
             held = self._directory.hold.remote()
-            with contextlib.suppress(TargetLost, RayError, EventRayError):
-                await call(self._directory.lease, [held])
-                await held
+            waiting = asyncio.ensure_future(_end_of(held))
+            try:
+                while not waiting.done():  # it is renewed meanwhile: the call that is to fail may be lost
+                    await asyncio.wait_for(call(self._directory.lease, [held]), RENEW_LEASE_S)
+                    await asyncio.wait([waiting], timeout=RENEW_LEASE_S)
+            except (TargetLost, EventRayError, TimeoutError):
+                pass  # it has crashed, or ends
+            finally:
+                waiting.cancel()
             await asyncio.sleep(ENDING_POLL_S)
 
     # routing
@@ -165,28 +174,34 @@ class RayTransport:
         return int(self.started.manifest.shard_of(stream))
 
     async def connect(self, target: Any, client: str) -> Channel:
-        """Greet the target's live incarnation."""
-        kind, which = target
-        try:
-            return await ActorChannel.open(await self._actor(kind, which), client)
-        except ShardUnavailable as error:
-            if kind != "activation":
-                raise
-            raise TargetLost(error.reason) from None  # it was passivated a moment ago, or has no place yet
-        except TargetLost:
-            if find_actor(DIRECTORY, self._name) is None:
-                raise AppEnded(self._name) from None
-            raise
+        """Greet the target's live incarnation.
+
+        Raises:
+            TargetLost: there is none at this moment. ShardUnavailable: nor will be before a lost shard is back.
+            UnknownName, AppEnded: nor will ever be.
+        """
+        return await ActorChannel.open(await self._actor(*target), client)
 
     async def _actor(self, kind: str, which: Any) -> Any:
         if kind == "shard":
-            return self.started.shards[which]
+            return await self._locate(which)
         if kind == "activation":
-            return await call(self._directory.activate, *which.split("/", 1))
-        actor = self.started.views.get(which)
-        if actor is None:
-            raise UnknownName("projection", which, tuple(self.started.views))
-        return actor
+            return await self._ask(self._directory.activate, *which.split("/", 1))
+        if which not in self.started.views:
+            raise UnknownName("projection", which, self.started.views)
+        return await self._ask(self._directory.view, which)
+
+    async def _locate(self, shard: int) -> Any:
+        return await self._ask(self._directory.locate, shard)
+
+    async def _ask(self, method: Any, *args: Any) -> Any:
+        """Ask the Directory, which is for ever gone only when the app has ended."""
+        try:
+            return await call(method, *args)
+        except TargetLost:
+            if is_gone(DIRECTORY, self._name):
+                raise AppEnded(self._name) from None
+            raise
 
     @property
     def generation(self) -> int:
@@ -246,6 +261,11 @@ class RayTransport:
         """Leave the Ray that this transport connected to."""
         if self._connected_ray:
             ray.shutdown()
+
+
+async def _end_of(held: Any) -> None:
+    with contextlib.suppress(RayError):
+        await held
 
 
 async def _is_ending(directory: Any) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import groupby
@@ -183,6 +184,13 @@ class Manifest:
         for index in indexes:
             self.entries[index] = ShardEntry(state, node)
         self._save_locked()
+
+    def place(self, nodes: Mapping[int, str]) -> None:
+        """Record, on disk before this returns, on which node the file of each of these shards is, or will be made."""
+        if any(self.entries[index].node != node for index, node in nodes.items()):
+            for index, node in nodes.items():
+                self.entries[index] = ShardEntry(self.entries[index].state, node)
+            self._save_locked()
 
     def set_format(self, format: int) -> None:
         """Record that all files of the store have this format now."""

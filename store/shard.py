@@ -116,6 +116,10 @@ class Shard:
                 waiter.set_result(None)
         self._news.clear()
 
+    def require_unfenced(self) -> None:
+        """Raise `ShardFenced` once another writer took over; every other call does then, too."""
+        self._file.require_unfenced()
+
     def _require_service(self) -> None:
         self._file.require_service()
 

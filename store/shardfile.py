@@ -152,10 +152,14 @@ class ShardFile:
         self.lost_with_power = self.lost_with_power or lost_with_power
         self._reopened(self.epoch, position)
 
-    def require_service(self) -> None:
-        """Raise `ShardFenced` once another writer took over, `ShardUnavailable` once closed."""
+    def require_unfenced(self) -> None:
+        """Raise `ShardFenced` once another writer took over."""
         if self._fenced is not None:
             raise ShardFenced(self._fenced.shard, self._fenced.epoch, self._fenced.current)
+
+    def require_service(self) -> None:
+        """Raise `ShardFenced` once another writer took over, `ShardUnavailable` once closed."""
+        self.require_unfenced()
         if self._closed:
             raise ShardUnavailable(self.place.index, f"{self.path} is closed")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,10 +14,9 @@ import pytest
 import eventray
 from eventray import App, Runtime
 from tests.bank_app import make_app
+from tests.own_ray import own_ray
 from tests.store import sample
 from tests.terminal import Terminal
-
-RAY_ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 Start = Callable[..., Runtime]
 
@@ -28,22 +24,8 @@ Start = Callable[..., Runtime]
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
     """A Ray of our own for the whole session; its address is in RAY_ADDRESS for child processes."""
-    scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: Ray's sockets lie below it
-    before = dict(os.environ)
-    os.environ.update(RAY_ENVIRONMENT, RAY_TMPDIR=scratch)
-    os.environ.pop("RAY_ADDRESS", None)
-    (Path(scratch) / "ray").mkdir()
-    import ray
-
-    ray.init(
-        num_cpus=2, resources={"agent": 3}, include_dashboard=True, log_to_driver=False, _temp_dir=f"{scratch}/ray"
-    )
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    yield ray
-    ray.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with own_ray() as ray:
+        yield ray
 
 
 @pytest.fixture(scope="session", params=["local", "packed", "dedicated"])

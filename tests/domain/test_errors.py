@@ -41,6 +41,7 @@ FACTS: dict[str, Any] = {
     "view": "Balances",
     "behind": {0: 3},
     "shard": 2,
+    "lost": True,
     "position": 12,
     "epoch": 1,
     "current": 2,

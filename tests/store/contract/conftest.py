@@ -62,14 +62,16 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def store_of_actors(data: Path, shards: int) -> EventStore:
     """The store of the running app, by the names of its actors."""
+    from functools import partial
+
     import ray
 
-    from eventray.runtime.remote import RemoteCheckpoints, RemoteShard
+    from eventray.runtime.remote import RemoteCheckpoints, RemoteShard, call
 
     manifest = Manifest.load_or_create(data, app=RAY_APP, shards=shards)
-    actors = {index: ray.get_actor(f"shard-{index:04d}", namespace=RAY_APP) for index in range(shards)}
-    remote = {index: RemoteShard(actor, index, PATIENCE_S) for index, actor in actors.items()}
-    return EventStore(manifest, remote, RemoteCheckpoints(ray.get_actor("directory", namespace=RAY_APP)))
+    directory = ray.get_actor("directory", namespace=RAY_APP)
+    remote = {index: RemoteShard(index, partial(call, directory.locate), PATIENCE_S) for index in range(shards)}
+    return EventStore(manifest, remote, RemoteCheckpoints(directory))
 
 
 async def opened(kind: Kind, base: Path, **options: Any) -> EventStore:
