@@ -109,12 +109,15 @@ def test_a_shard_frozen_inside_a_commit_is_replaced_and_its_commands_take_effect
     freezing = Tally.freeze_in_commit.options(command_id="f").to(name, str(runs), step)
     [first, *after] = [runtime.send(freezing), *(runtime.get(Tally, name).add.remote(others) for _ in range(20))]
     wait_until(lambda: is_stopped(frozen.pid))
-    assert first.result().duplicate or step == "_insert"  # the other was committed before the freeze
+    duplicate = first.result().duplicate
     assert len(set(runs.read_text().split())) == 2
     assert [response.result().version for response in after] == list(range(2, 22))
     assert [meta.command_id for _, meta in runtime.history(Tally, name)].count("f") == 1
     wait_until(lambda: is_gone(frozen.pid))
-    assert runtime.status().result().shards[frozen.index].epoch > frozen.epoch
+    epoch = runtime.status().result().shards[frozen.index].epoch
+    assert epoch > frozen.epoch
+    if epoch == frozen.epoch + 1:  # else, on a very busy machine, its successor was replaced, too: after its commit
+        assert duplicate == (step == "_adopt")  # only this one was committed before the freeze
 
 
 def test_a_shard_that_only_computes_for_long_is_left_alone(start: Start, name: str) -> None:
@@ -191,7 +194,7 @@ def cut_off_activation(runtime: Runtime, id: str) -> Any:
     transport: Any = runtime._transport
     index = transport.shard_of(f"Tally/{id}")
     shell = named(ActivationShell, "Tally")
-    return second(runtime, shell, "cut-off", "Tally", id, transport._directory, index)
+    return second(runtime, shell, "cut-off", transport._directory, "Tally", id, index)
 
 
 def test_a_superseded_activation_answers_nothing_and_runs_nothing_again(
