@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -19,6 +20,14 @@ COMMAND_TIMEOUT_S = 20.0
 RETRIES_MAX = 30
 RETRY_AFTER_S = 0.2
 VAULT_CHANCE = 0.02  # of most it has to be started first: there are more than may be active
+
+
+answers = sys.stdout
+
+
+def tell(*facts: Any) -> None:
+    """Tell who has started this process."""
+    print(json.dumps(facts), file=answers, flush=True)
 
 
 class Caller:
@@ -66,7 +75,7 @@ class Caller:
                     break
                 except EventRayError as error:
                     facts["retries"] += 1
-                    print(json.dumps(["error", type(error).__name__, str(error)]), flush=True)
+                    tell("error", type(error).__name__, str(error))
                     await asyncio.sleep(RETRY_AFTER_S)
                     response = self._runtime.send(value)
                 else:
@@ -75,14 +84,14 @@ class Caller:
                     break
         finally:
             answered = Told(**(asdict(told) | facts | {"seconds": time.monotonic() - begun}))
-            print(json.dumps(["told", asdict(answered)]), flush=True)
+            tell("told", asdict(answered))
         return answered
 
 
 async def call(app: str, name: str, seed: int, callers: int) -> None:
     chance = random.Random(seed)
     async with eventray.connect(make_app(app)) as runtime:
-        print(json.dumps(["ready"]), flush=True)
+        tell("ready")
         ended = asyncio.Event()
 
         async def run(caller: Caller) -> None:
@@ -99,4 +108,6 @@ async def call(app: str, name: str, seed: int, callers: int) -> None:
 
 
 if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # Ray prints to standard output when a process has died: nobody is to read that as an answer
     asyncio.run(call(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
