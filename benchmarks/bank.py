@@ -82,14 +82,14 @@ def app(where: Where) -> App:
 
 
 @contextmanager
-def running(bench: Bench, where: Where, **settings: Any) -> Iterator[Runtime]:
+def running(bench: Bench, where: Where, shards: int = SHARDS, **settings: Any) -> Iterator[Runtime]:
     """Run the app on a new store, on a Ray of its own unless it is local."""
     with ExitStack() as stack:
         if where != "local":
             stack.enter_context(own_ray())
-        yield stack.enter_context(run(bench.directory(), where, **settings))
+        yield stack.enter_context(run(bench.directory(), where, shards, **settings))
 
 
-def run(directory: Path, where: Where, **settings: Any) -> Runtime:
+def run(directory: Path, where: Where, shards: int = SHARDS, **settings: Any) -> Runtime:
     """Start it on a directory, on the Ray of this process."""
-    return eventray.run(app(where), data=directory, shards=SHARDS, local=where == "local", **settings)
+    return eventray.run(app(where), data=directory, shards=shards, local=where == "local", **settings)

@@ -26,12 +26,16 @@ _RATES: dict[int, tuple[Goal, ...]] = {
 
 @benchmark("callers")
 def callers(bench: Bench) -> Iterator[Case]:
-    """Packed accounts on Ray; each call is a deposit to the next account."""
+    """Packed accounts of one shard on Ray; each call is a deposit to the next account.
+
+    One shard: callers that wait share its calls and its commits. Spread over four, each has a quarter of them in every
+    call, and on two cores nothing else to gain.
+    """
     calls = bench.pick(full=20_000, quick=5_000, tiny=100)
     few = calls // 20
-    with running(bench, "packed") as runtime, bare_actor() as bare, Balance(runtime, ACCOUNTS) as balance:
+    with running(bench, "packed", shards=1) as runtime, bare_actor() as bare, Balance(runtime, ACCOUNTS) as balance:
         yield Case(
-            "1 caller: p50",
+            "1 caller, one shard: p50",
             "ms",
             lambda: deposits(balance, 1, few).p50_ms,
             {BARE: lambda: closed_loop(1, few, bare_call(bare)).p50_ms},
@@ -39,14 +43,14 @@ def callers(bench: Bench) -> Iterator[Case]:
         )
         for count, goals in _RATES.items():
             yield Case(
-                f"{count:,} callers",
+                f"{count:,} callers, one shard",
                 "commands/s",
                 partial(lambda count: deposits(balance, count, calls).rate, count),
                 {BARE: partial(lambda count: closed_loop(count, calls // 10, bare_call(bare)).rate, count)},
                 goals,
             )
         yield Case(
-            "64 callers: p50",
+            "64 callers, one shard: p50",
             "ms",
             lambda: deposits(balance, 64, calls).p50_ms,
             goals=(Goal("<=", 5, "figure"),),
