@@ -104,14 +104,15 @@ class Client:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            what, *facts = json.loads(line)
-            if what == "ready":
-                self.ready.set()
-            elif what == "told":
-                self._campaign.told.append(Told(**facts[0]))
-            else:
-                self._campaign.errors[facts[0]] += 1
+        with self._process.stdout as lines:
+            for line in lines:
+                what, *facts = json.loads(line)
+                if what == "ready":
+                    self.ready.set()
+                elif what == "told":
+                    self._campaign.told.append(Told(**facts[0]))
+                else:
+                    self._campaign.errors[facts[0]] += 1
         self.ready.set()
 
     def kill(self) -> None:
