@@ -79,6 +79,7 @@ def test_the_bank_makes_its_own_transactions(tmp_path: Path) -> None:
         ('3;7;930101;"GIFT";"";5.00', "line 4, column 4 (type)"),
         ('3;7;930101;"PRIJEM"', "line 4, column 6 (amount)"),
         (';7;930101;"PRIJEM";"";5.00', "line 4, column 1 (trans_id)"),
+        ('3;7;930230;"PRIJEM";"";5.00', "line 4, column 3 (date)"),
         ('3;7;930101;"PRIJEM";"";-5.00', "line 4, column 6 (amount)"),
     ],
 )
