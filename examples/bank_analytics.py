@@ -131,8 +131,9 @@ def turnover(events: pyarrow.Table) -> list[Month]:
 def draw(months: list[Month], path: Path) -> None:
     """Draw the months as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(11, 5.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(11, 5.5), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))
     axes = figure.subplots()
     places = range(len(months))
     for shift, color, name, values in (

@@ -76,10 +76,11 @@ async def _ends(transport: Transport, at: At, heads: dict[int, int]) -> dict[int
         return dict(zip(heads, ends, strict=True))
     if not isinstance(at, Mapping):
         raise TypeError(f"at={at!r}: a datetime, or positions per shard such as runtime.heads() gives")
-    missing = sorted(heads.keys() - at.keys())
+    ends = _known(*positions_after(at), "at", heads, transport.generation)
+    missing = sorted(heads.keys() - ends.keys())
     if missing:
         raise ValueError(f"at={at!r}: no position for shard {missing[0]}")
-    return _known(dict(at), at.generation if isinstance(at, Heads) else 0, "at", heads, transport.generation)
+    return ends
 
 
 def _known(positions: dict[int, int], generation: int, what: str, heads: dict[int, int], now: int) -> dict[int, int]:
