@@ -219,5 +219,6 @@ async def _few_at_once(work: Callable[[Stretch], Awaitable[T]], stretches: Seque
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(stretch)) for stretch in stretches]
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        first = errors.exceptions[0]
+        raise first from first.__cause__
     return [task.result() for task in tasks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from eventray.domain.errors import StoreMismatch
 from eventray.domain.messages import Heads
 from eventray.runtime.dataset_plan import ANOTHER, METADATA_KEY, Origin, Stretch
 from eventray.runtime.dataset_reader import Reader
+from eventray.store.files import sync
 from eventray.store.port import ShardPort
 
 _FILE = re.compile(r"shard-(\d+)-(\d+)-(\d+)\.parquet")
@@ -66,12 +67,23 @@ class ParquetFolder:
         target = self.path / f"shard-{stretch.shard:04}-{stretch.after}-{stretch.until}.parquet"
         part = target.with_suffix(".part")
         try:
-            with await asyncio.to_thread(pq.ParquetWriter, part, schema) as writer:
+            with pq.ParquetWriter(part, schema) as writer:
                 async for block in reader.blocks(shard, stretch):
-                    await asyncio.to_thread(writer.write_table, block)
+                    await _to_the_end(writer.write_table, block)
+            await _to_the_end(sync, part)
             part.replace(target)
+            await _to_the_end(sync, self.path)
         finally:
             part.unlink(missing_ok=True)
+
+
+async def _to_the_end(work: Callable[[Any], object], argument: Any) -> None:
+    """Do it in a thread; a cancellation comes after it, so that nobody closes a file that is being written."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, argument))
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])
 
 
 def begun(folder: ParquetFolder, stretches: Sequence[Stretch]) -> list[Stretch]:

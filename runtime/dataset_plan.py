@@ -63,7 +63,7 @@ async def stretches_of(transport: Transport, after: After, at: At) -> list[Stret
     heads = await transport.heads()
     begin = _known(*positions_after(after), "after", heads, transport.generation)
     end = await _ends(transport, at, heads)
-    # What is after `at` already is not read back: the data goes up to there.
+    # Where `after` lies beyond `at` nothing is read, and the data still goes up to there.
     return [Stretch(shard, begin.get(shard, 0), max(begin.get(shard, 0), end[shard])) for shard in sorted(heads)]
 
 
@@ -76,11 +76,11 @@ async def _ends(transport: Transport, at: At, heads: dict[int, int]) -> dict[int
         return dict(zip(heads, ends, strict=True))
     if not isinstance(at, Mapping):
         raise TypeError(f"at={at!r}: a datetime, or positions per shard such as runtime.heads() gives")
-    ends = _known(*positions_after(at), "at", heads, transport.generation)
-    missing = sorted(heads.keys() - ends.keys())
+    positions = _known(*positions_after(at), "at", heads, transport.generation)
+    missing = sorted(heads.keys() - positions.keys())
     if missing:
         raise ValueError(f"at={at!r}: no position for shard {missing[0]}")
-    return ends
+    return positions
 
 
 def _known(positions: dict[int, int], generation: int, what: str, heads: dict[int, int], now: int) -> dict[int, int]:
