@@ -13,12 +13,12 @@ from typing import Generic, TypeVar, cast
 T = TypeVar("T")
 
 _lock = threading.Lock()  # shared by all responses: held for a few instructions, so one is cheaper than many
-_engine_threads: set[int] = set()
+_thread = threading.local()  # not the threads' numbers: the system gives one that ended to the next thread
 
 
 def register_engine_thread() -> None:
     """Remember the calling thread as one that completes responses: waiting in it would wait for ever."""
-    _engine_threads.add(threading.get_ident())
+    _thread.of_engine = True
 
 
 class Response(Generic[T]):
@@ -110,7 +110,7 @@ class Response(Generic[T]):
             callback()
 
     def _wait(self, timeout: float | None) -> None:
-        if threading.get_ident() in _engine_threads:
+        if getattr(_thread, "of_engine", False):
             raise RuntimeError("result() inside the engine's own thread would wait for ever: await the response")
         known = threading.Event()
         self.add_done_callback(known.set)

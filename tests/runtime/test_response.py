@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from eventray.runtime.jobs import CommandIds
-from eventray.runtime.response import Response
+from eventray.runtime.response import Response, register_engine_thread
 
 
 async def test_many_awaits_and_results_see_one_outcome() -> None:
@@ -44,3 +44,19 @@ def test_command_ids_are_uuids_of_version_7_that_rise() -> None:
     assert made == sorted(set(made))
     assert {uuid.UUID(id).version for id in made[:100]} == {7}
     assert {uuid.UUID(id).variant for id in made[:100]} == {uuid.RFC_4122}
+
+
+def test_a_thread_that_follows_one_of_an_engine_may_wait() -> None:
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            Response[int]().result(timeout=0.001)
+        except (RuntimeError, TimeoutError) as error:
+            caught.append(error)
+
+    for work in [register_engine_thread, wait] * 5:  # the system gives the number of a thread that ended to the next
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert [type(error) for error in caught] == [TimeoutError] * 5
