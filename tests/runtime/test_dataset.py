@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -466,3 +467,11 @@ def test_a_package_that_is_missing_is_named_with_its_extra(bank: Runtime, monkey
 def test_a_dataset_of_a_local_app_is_refused(bank: Runtime) -> None:
     with pytest.raises(EventRayError, match="local=True"):
         bank.to_dataset((Deposited,))
+
+
+def test_who_does_not_ask_for_tables_loads_none_of_the_packages() -> None:
+    code = (
+        "import eventray.data, eventray.runtime.session, sys; print({'pyarrow', 'pandas', 'ray'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -60,3 +60,19 @@ def test_a_thread_that_follows_one_of_an_engine_may_wait() -> None:
         thread.start()
         thread.join()
     assert [type(error) for error in caught] == [TimeoutError] * 5
+
+
+def test_a_thread_of_an_engine_is_refused_to_wait() -> None:
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        register_engine_thread()
+        try:
+            Response[int]().result(timeout=0.001)
+        except (RuntimeError, TimeoutError) as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in caught] == [RuntimeError]
