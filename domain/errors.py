@@ -22,6 +22,7 @@ EventRayError
     StoreLocked, StoreMismatch, StoreFull, StoreCorrupted, StoreUnavailable
     RayUnavailable              Ray is absent, unreachable or refuses us
     RayUnprotected              a Ray that obeys everyone who reaches it
+    ExtraMissing                a package of an optional extra that is not installed
     AppEnded                    the app, or this runtime of it, was shut down
 """
 
@@ -393,6 +394,16 @@ class RayUnprotected(EventRayError):
             "RAY_AUTH_MODE=token; on a network that is all yours, `eventray serve --insecure` serves all the same."
         )
         self.address = address
+
+
+class ExtraMissing(EventRayError):
+    """A call that needs a `package` which comes with an extra of eventray, and is not installed."""
+
+    advice = "repair"
+
+    def __init__(self, call: str, package: str, extra: str) -> None:
+        super().__init__(f"{call} needs {package}, which is not installed: pip install 'eventray[{extra}]'")
+        self.call, self.package, self.extra = call, package, extra
 
 
 class AppEnded(EventRayError):

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +34,9 @@ from eventray import Aggregate, App, Command, Event, EventRayError, Meta, Packed
 
 CREDITS = {"PRIJEM"}
 DEBITS = {"VYDAJ", "VYBER"}
-COLUMNS = ("trans_id", "account_id", "type", "amount")
+COLUMNS = ("trans_id", "account_id", "date", "type", "amount")
 OWN_TRANSACTIONS, OWN_ACCOUNTS, OWN_SEED = 20_000, 200, 1993
+OWN_FIRST_DAY, OWN_A_DAY = date(1993, 1, 1), 50
 
 
 class Opened(Event):
@@ -131,6 +133,7 @@ class Transaction:
 
     id: str
     account: str
+    day: date
     is_credit: bool
     amount: Decimal
 
@@ -179,12 +182,16 @@ def _transaction(path: Path, line: int, row: list[str], places: dict[str, int]) 
     if kind not in CREDITS | DEBITS:
         raise bad("type", f"{kind!r} is none of {', '.join(sorted(CREDITS | DEBITS))}")
     try:
+        day = datetime.strptime(cell("date"), "%y%m%d").date()
+    except ValueError:
+        raise bad("date", f"{cell('date')!r} is no date like 930131") from None
+    try:
         amount = Decimal(cell("amount"))
     except InvalidOperation:
         raise bad("amount", f"{cell('amount')!r} is no number") from None
     if not amount.is_finite() or amount < 0:
         raise bad("amount", f"{amount} is no amount of money")
-    return Transaction(cell("trans_id"), cell("account_id"), kind in CREDITS, amount)
+    return Transaction(cell("trans_id"), cell("account_id"), day, kind in CREDITS, amount)
 
 
 def own_transactions() -> Iterator[Transaction]:
@@ -192,7 +199,9 @@ def own_transactions() -> Iterator[Transaction]:
     dice = random.Random(OWN_SEED)
     for number in range(1, OWN_TRANSACTIONS + 1):
         account = str(dice.randint(1, OWN_ACCOUNTS))
-        yield Transaction(f"own-{number}", account, dice.random() < 0.6, Decimal(dice.randint(100, 500_000)) / 100)
+        day = OWN_FIRST_DAY + timedelta(number // OWN_A_DAY)
+        is_credit, amount = dice.random() < 0.6, Decimal(dice.randint(100, 500_000)) / 100
+        yield Transaction(f"own-{number}", account, day, is_credit, amount)
 
 
 @dataclass

@@ -16,7 +16,9 @@ from eventray.domain.messages import Command, CommandOptions, Event, Heads, Rece
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel
+from eventray.runtime.chosen import check_events
 from eventray.runtime.config import Config
+from eventray.runtime.dataset import HistoryAsData
 from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
@@ -48,7 +50,7 @@ V = TypeVar("V", bound=Projection)
 T = TypeVar("T")
 
 
-class Runtime:
+class Runtime(HistoryAsData):
     """A running app. It starts in the background; `with` and `async with` wait until it serves.
 
     Calls made before it serves wait for it, and fail with what its start failed with.
@@ -270,9 +272,7 @@ class Runtime:
             TypeError, ValueError: at once. StoreMismatch: in the loop, for positions of another generation.
             UnknownEvent, EncodingError: in the loop, where an event is met that cannot be decoded.
         """
-        for event in events:
-            if not isinstance(event, type) or not issubclass(event, Event):
-                raise TypeError(f"subscribe(events=...): {event!r} is not a class derived from Event")
+        check_events(events, "subscribe")
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"name={name!r}: a name, or None to keep nothing")
         return Subscription(self._engine, self._started, self._transport, self.config, events, name, after)

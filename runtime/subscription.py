@@ -14,14 +14,13 @@ from eventray.domain.errors import (
     ShardUnavailable,
     StoreMismatch,
     StoreUnavailable,
-    UnknownName,
 )
 from eventray.domain.messages import Event
+from eventray.runtime.chosen import chosen_events
 from eventray.runtime.config import Config
 from eventray.runtime.eventset import EventSet
 from eventray.runtime.handles import After, positions_after
 from eventray.runtime.loop import EngineLoop
-from eventray.runtime.model import expand
 from eventray.runtime.streamlog import Recorded, recorded
 from eventray.runtime.transport import Transport
 from eventray.store.records import ShardPage
@@ -85,11 +84,7 @@ class Subscription:
 
     async def _open(self) -> _Feed:
         await self._started
-        app = self._transport.app
-        for event in self._events:
-            if not any(issubclass(known, event) for known in app.events.classes):
-                raise UnknownName("event", event.__event_name__, tuple(sorted(app.events.names)))
-        events = EventSet(expand(self._events, app.events.classes)) if self._events else app.events
+        events = chosen_events(self._transport.app, self._events)
         return _Feed(self._transport, self._config, events, self._name, await self._positions())
 
     async def _positions(self) -> dict[int, int]:

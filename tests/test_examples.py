@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ def test_the_bank_makes_its_own_transactions(tmp_path: Path) -> None:
         ('3;7;930101;"GIFT";"";5.00', "line 4, column 4 (type)"),
         ('3;7;930101;"PRIJEM"', "line 4, column 6 (amount)"),
         (';7;930101;"PRIJEM";"";5.00', "line 4, column 1 (trans_id)"),
+        ('3;7;930230;"PRIJEM";"";5.00', "line 4, column 3 (date)"),
         ('3;7;930101;"PRIJEM";"";-5.00', "line 4, column 6 (amount)"),
     ],
 )
@@ -102,6 +105,30 @@ def test_a_file_without_a_column_is_refused(tmp_path: Path) -> None:
 
 def test_chaos_needs_other_processes(tmp_path: Path) -> None:
     assert "--chaos" in bank(tmp_path, "--local", "--chaos", expect=2).stderr
+
+
+@real_transactions
+def test_the_turnover_of_the_log_is_that_of_the_file_and_of_the_view(tmp_path: Path) -> None:
+    png = tmp_path / "turnover.png"
+    options = ("--data", str(tmp_path / "data"), "--png", str(png), "--file", str(REAL_FILE))
+    got = figures(run("-m", "examples.bank_analytics", *options, "--local", "--json"))
+    sums: dict[str, list[Decimal]] = {}
+    with REAL_FILE.open(newline="") as file:
+        for row in csv.DictReader(file, delimiter=";"):
+            month = sums.setdefault(f"19{row['date'][:2]}-{row['date'][2:4]}", [Decimal(0), Decimal(0)])
+            month[row["type"] != "PRIJEM"] += Decimal(row["amount"])
+    assert got["transactions"] == 49102
+    assert [(month, Decimal(credits), Decimal(debits)) for month, credits, debits in got["months"]] == [
+        (month, *sums[month]) for month in sorted(sums)
+    ]
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_turnover_is_computed_by_ray_tasks_too(ray_cluster: Any, tmp_path: Path) -> None:
+    options = ("--data", str(tmp_path / "data"), "--png", str(tmp_path / "turnover.png"))
+    table = run("-m", "examples.bank_analytics", *options).stdout
+    assert "turnover of 20,000 transactions" in table
+    assert "the log and the view agree in all 14 months" in table
 
 
 @pytest.mark.parametrize("how", [["-m", "examples.quickstart"], ["examples/quickstart.py"], ["-c", "IMPORTED"]])

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import eventray
+import eventray.data
 import eventray.testing
 from eventray.domain import errors
 
@@ -25,7 +26,7 @@ NAMES = [
     ),
     *("Receipt", "Response", "Runtime", "command", "connect", "query", "run", "upcast"),
     *("AppEnded", "CommandFailed", "CommandIdReused", "CommandPoisoned", "CommandTimeout", "ConcurrencyConflict"),
-    *("EncodingError", "EventRayError", "EventTooLarge", "ImpureCommand", "InvalidId", "Overloaded"),
+    *("EncodingError", "EventRayError", "EventTooLarge", "ExtraMissing", "ImpureCommand", "InvalidId", "Overloaded"),
     *("ProjectionStopped", "RayUnavailable", "RayUnprotected", "Rejected", "ShardFenced", "ShardUnavailable"),
     *("StoreCorrupted", "StoreFull", "StoreLocked", "StoreMismatch", "StoreUnavailable", "UnknownEvent"),
     *("StaleView", "UnknownName"),
@@ -35,6 +36,7 @@ NAMES = [
 def test_the_public_names_are_these() -> None:
     assert sorted(eventray.__all__) == sorted(NAMES)
     assert eventray.testing.__all__ == ["given"]
+    assert eventray.data.__all__ == ["heads_of"]
 
 
 @pytest.mark.parametrize("name", NAMES)

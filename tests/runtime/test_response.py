@@ -46,23 +46,33 @@ def test_command_ids_are_uuids_of_version_7_that_rise() -> None:
     assert {uuid.UUID(id).variant for id in made[:100]} == {uuid.RFC_4122}
 
 
-def test_a_thread_that_gets_the_id_of_an_engine_that_has_ended_may_wait() -> None:
-    engine = threading.Thread(target=register_engine_thread)
-    engine.start()
-    engine.join()
-    waited: list[type[Exception]] = []
+def test_a_thread_that_follows_one_of_an_engine_may_wait() -> None:
+    caught: list[BaseException] = []
 
     def wait() -> None:
         try:
-            Response().result(timeout=0.001)
-        except Exception as error:
-            waited.append(type(error))
+            Response[int]().result(timeout=0.001)
+        except (RuntimeError, TimeoutError) as error:
+            caught.append(error)
 
-    idents = set()
-    for _ in range(50):  # the system gives the id again soon
-        thread = threading.Thread(target=wait)
+    for work in [register_engine_thread, wait] * 5:  # the system gives the number of a thread that ended to the next
+        thread = threading.Thread(target=work)
         thread.start()
-        idents.add(thread.ident)
         thread.join()
-    assert engine.ident in idents
-    assert waited == [TimeoutError] * 50
+    assert [type(error) for error in caught] == [TimeoutError] * 5
+
+
+def test_a_thread_of_an_engine_is_refused_to_wait() -> None:
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        register_engine_thread()
+        try:
+            Response[int]().result(timeout=0.001)
+        except (RuntimeError, TimeoutError) as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert [type(error) for error in caught] == [RuntimeError]
