@@ -176,6 +176,10 @@ class RemoteShard:
         """The version of a stream at a time (microseconds UTC)."""
         return int(await self._call("version_at", stream, recorded_at_us))
 
+    async def position_at(self, recorded_at_us: int) -> int:
+        """The shard's last position at a time (microseconds UTC)."""
+        return int(await self._call("position_at", recorded_at_us))
+
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state at `version`."""
         await self._call("save_snapshot", stream, version=version, data=data, fingerprint=fingerprint)

@@ -31,6 +31,7 @@ from eventray.runtime.model import (
     projection_model,
 )
 from eventray.runtime.pages import Pages
+from eventray.runtime.rebuilding import Rebuilding
 from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
@@ -48,7 +49,7 @@ V = TypeVar("V", bound=Projection)
 T = TypeVar("T")
 
 
-class Runtime:
+class Runtime(Rebuilding):
     """A running app. It starts in the background; `with` and `async with` wait until it serves.
 
     Calls made before it serves wait for it, and fail with what its start failed with.

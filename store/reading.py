@@ -191,6 +191,17 @@ class ReadConnection(StoreConnection):
             low, high = (middle, high) if row[0] <= recorded_at else (low, middle - 1)
         return low
 
+    def position_at(self, head: int, recorded_at: int) -> int:
+        """Return the last position up to `head` that was recorded at or before a time: times rise strictly."""
+        low, high = 0, head
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self.execute(schema.POSITION_RECORDED_AT, (middle,)).fetchone()
+            if row is None:
+                raise StoreCorrupted(self._path, f"the event at position {middle} is missing")
+            low, high = (middle, high) if row[0] <= recorded_at else (low, middle - 1)
+        return low
+
     def streams(self, prefix: str, after: str, limit: int) -> list[str]:
         """Return names of streams that begin with `prefix`, in order, after the name `after`."""
         found = self.execute(schema.STREAMS_FROM, (prefix, after, limit)).fetchall()
