@@ -6,6 +6,7 @@ The tasks belong to whoever asks for the view: they end with him, and what serve
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -15,7 +16,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eventray.domain.errors import EventRayError, ShardUnavailable
-from eventray.runtime.actors import Plan
+from eventray.runtime.actors import COLLECT_AFTER_OBJECTS, Plan
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, Want, merged, nothing, parts_of, run_fold
 from eventray.runtime.rebuild_sources import StorePlace, reader
@@ -83,6 +84,8 @@ def _fold(plan: Plan, view: str, place: StorePlace, upto: Mapping[int, int]) -> 
 
     try:
         model = plan.load_app().projections[view]
+        gc.freeze()  # what a fold makes has no cycles: this process need not look for them, nor at what was here before
+        gc.set_threshold(COLLECT_AFTER_OBJECTS)
         fold = Fold(model, nothing(model, upto, place.generation), PAGE_EVENTS)
         with ExitStack() as files, asyncio.Runner() as loop:
             yield from run_fold(fold, upto, reader(files, place, upto, model.events.names, ask))

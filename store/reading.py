@@ -145,6 +145,10 @@ class ReadConnection(StoreConnection):
 
     def log(self, after: int, head: int, limit: int, types: frozenset[str] | None) -> ShardPage:
         """Return a page of the log after `after`, up to `head` at most."""
+        if types is not None:
+            self._learn_types()
+            if all(type.name in types for type in self._types.values()):
+                types = None  # of the types up to `head` all are wanted: no need to look at each event
         if types is None:
             found, more = self._fetch(schema.LOG, (after, head, limit + 1), limit)
             missing = _first_missing([row[0] for row in found], range(after + 1, head + 1), more)
@@ -152,7 +156,6 @@ class ReadConnection(StoreConnection):
         else:
             # A window keeps a rare type from turning one page into a scan of the whole log.
             until = min(head, after + 8 * self._limits.page_records_max)
-            self._learn_types()
             keys = json.dumps([key for key, type in self._types.items() if type.name in types])
             found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit + 1), limit)
             looked_at = found[-1][0] if more else max(after, until)
