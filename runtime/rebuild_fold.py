@@ -22,7 +22,7 @@ from eventray.store.admission import REASON_CHARS_MAX
 from eventray.store.records import Checkpoint, Record, ShardPage
 
 RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
-PAGE_EVENTS = 5_000
+PAGE_EVENTS = 2_000
 _time = attrgetter("recorded_at")
 _shard = attrgetter("shard")
 
