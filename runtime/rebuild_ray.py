@@ -23,6 +23,7 @@ from eventray.runtime.rebuild_sources import StorePlace, reader
 from eventray.runtime.remote import PATIENCE_S, RemoteShard, dump_error, find_actor, load_error
 from eventray.store.records import ShardPage
 
+_COMES = object()  # what a task gives next is the view
 ONE_CORE = {"num_cpus": 1, "max_retries": 0}  # Ray runs as many at once as there are cores to spare
 
 
@@ -39,37 +40,50 @@ async def fold_on_ray(
     Cancelled, it ends its tasks. Raises as `Fold` and `merged`; EventRayError: a task was lost.
     """
     told = ray.put(plan)
-    tasks = []
+    running = []
     for part in parts_of(model, upto):
         options = {**ONE_CORE, "name": f"fold {model.name}", "num_returns": "streaming"}
         if len(part) == 1:
             options |= _near(nodes[next(iter(part))])
-        tasks.append(ray.remote(_fold).options(**options).remote(told, model.name, place, part))
+        running.append(ray.remote(_fold).options(**options).remote(told, model.name, place, part))
     try:
-        parts = await asyncio.gather(*(_followed(task, say) for task in tasks))
+        parts = await asyncio.gather(*(_followed(task, say, running) for task in [*running]))
         if len(parts) == 1:
             return parts[0]
         options = {**ONE_CORE, "name": f"merge {model.name}", "num_returns": 2}
         merging: Any = ray.remote(_merge).options(**options)
         failure, whole = merging.remote(told, model.name, *parts)
-        tasks.append(failure)
-        if (error := await failure) is not None:
+        running.append(failure)
+        error = await failure
+        running.remove(failure)
+        if error is not None:
             raise load_error(error)
         return whole
     except RayError as error:
         raise EventRayError(f"a task that folds {model.name} was lost, do it again: {error}") from None
     finally:
-        for task in tasks:  # those that have ended do not mind
-            ray.cancel(task, force=True)
+        for task in running:  # by force: users' code may not mind anything less. Never one that may have ended:
+            ray.cancel(task, force=True)  # its process may have another task by now
 
 
-async def _followed(task: Any, say: Callable[[int], None]) -> Any:
-    """Listen to a task until it has the view; a reference to it."""
-    while (news := await (await anext(task))) is not None:
-        if isinstance(news, bytes):
-            raise load_error(news)
-        say(news)
-    return await anext(task)
+async def _followed(task: Any, say: Callable[[int], None], running: list[Any]) -> Any:
+    """Listen to a task until it has the view and has ended; a reference to the view."""
+    folded = failure = None
+    async for reference in task:
+        if folded is _COMES:
+            folded = reference
+            continue
+        news = await reference
+        if news is None:
+            folded = _COMES
+        elif isinstance(news, bytes):
+            failure = load_error(news)
+        else:
+            say(news)
+    running.remove(task)
+    if failure is not None:
+        raise failure
+    return folded
 
 
 def _fold(plan: Plan, view: str, place: StorePlace, upto: Mapping[int, int]) -> Iterator[int | bytes | Folded | None]:

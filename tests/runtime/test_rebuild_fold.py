@@ -258,6 +258,26 @@ async def test_no_query_meets_an_earlier_state_than_one_before_it() -> None:
     await view.close()
 
 
+async def test_what_the_old_view_applies_in_the_last_moment_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, checkpoints = EventStore.memory(shards=SHARDS), MemoryCheckpoints()
+    view = runner(store, checkpoints)
+    await view.start()
+    folded = fold(SUMS, store, await store.heads())
+    catch_up, news = view._catch_up, [list(range(1, 30))]
+
+    async def news_come_behind_it(fold: Fold) -> None:
+        await catch_up(fold)
+        if news:
+            await append(store, news.pop())
+            await caught_up(view, store)
+
+    monkeypatch.setattr(view, "_catch_up", news_come_behind_it)
+    await view.take_over(folded)
+    assert view._state.positions == await store.heads()
+    assert sums(view).paid == expected(list(range(1, 30)))
+    await view.close()
+
+
 async def test_what_the_old_view_had_left_behind_is_tried_again() -> None:
     global faulty
     store, checkpoints = EventStore.memory(shards=1), MemoryCheckpoints()
