@@ -73,8 +73,8 @@ def rebuild(bench: Bench) -> Iterator[Case]:
 
 async def _fill(directory: Path, events: int) -> None:
     """Store deposits of 1 to accounts in turn, a command with an id for each, as the engine stores them."""
-    encode = Codec(Deposited, "Deposited").encode
-    record = NewRecord("Deposited", encode(Deposited(1)))
+    codec: Codec[Deposited] = Codec(Deposited, "Deposited")
+    record = NewRecord("Deposited", codec.encode(Deposited(1)))
     async with await EventStore.open(directory, app=BANK.name, shards=SHARDS) as store:
         for first in range(0, events // BATCH, SHARDS * 5):
             batches = range(first, min(first + SHARDS * 5, events // BATCH))

@@ -139,8 +139,8 @@ def test_a_view_at_a_moment_is_what_an_independent_fold_gives(app_runtime: Runti
     for n in range(0, 60, 20):
         deposit(runtime, n + 1, n + 20)
         heads = runtime.heads().result()
-        last = max(meta.recorded_at for id in ACCOUNTS for _, meta in runtime.history(Account, id))
-        moments += [(heads, n + 20), (dict(heads), n + 20), (last, n + 20)]
+        moment = max(meta.recorded_at for id in ACCOUNTS for _, meta in runtime.history(Account, id))
+        moments += [(heads, n + 20), (dict(heads), n + 20), (moment, n + 20)]
     for at, last in moments:
         with runtime.view_at(Summed, at=at) as view:
             assert (view.total, view.of("a1")) == (sums(last), sums(last)["a1"])

@@ -164,7 +164,7 @@ def test_a_view_may_have_a_method_merge_and_nothing_else_of_that_name() -> None:
     )
     assert model.projections["View"].merge is merge
     assert App("bank", aggregates=[Account], projections=[Balances]).projections["Balances"].merge is None
-    for wrong in (later, property(merge), lambda self: None, query(merge), 3):
+    for wrong in (later, property(lambda self: merge), lambda self: None, query(merge), 3):
         refused(r"View\.merge", type("View", (Projection,), {"apply": apply, "merge": wrong}))
 
 

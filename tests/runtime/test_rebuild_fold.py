@@ -340,7 +340,8 @@ async def test_a_crash_while_it_takes_over_leaves_one_of_the_two_whole(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((checkpoints, "save") if where == "before" else (MemoryShard, "unpark")), killed_here)
+        owner: object = checkpoints if where == "before" else MemoryShard
+        patched.setattr(owner, "save" if where == "before" else "unpark", killed_here)
         taking_over = asyncio.create_task(view.take_over(folded))
         await reached.wait()
         taking_over.cancel()
