@@ -63,7 +63,7 @@ def log(directory: Path, events: int, accounts: int) -> Iterator[Callable[[], fl
         if bank is None:
             yield None
             return
-        bank.log_section_size = _EVENTS_A_PAGE
+        bank.notification_log.section_size = _EVENTS_A_PAGE
         new = _account_class()
         each = events // accounts
         for _ in range(accounts):
