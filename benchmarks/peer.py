@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.bare import require_full
 
 _EVENTS_A_SAVE = 100
+_EVENTS_A_PAGE = 1_000
 
 
 @contextmanager
@@ -50,6 +51,27 @@ def bank(directory: Path, accounts: int) -> Iterator[Callable[[int], float] | No
             bank.save(one)
             ids.append(one.id)
         yield lambda deposits: _deposit(bank, ids, deposits)
+
+
+@contextmanager
+def log(directory: Path, events: int, accounts: int) -> Iterator[Callable[[], float] | None]:
+    """Give what folds a log of `events` deposits to `accounts` accounts and returns the seconds; None without it.
+
+    As its projections do: all notifications in pages, each mapped to its event, the sum of each account in a dict.
+    """
+    with _application(directory) as bank:
+        if bank is None:
+            yield None
+            return
+        bank.notification_log.section_size = _EVENTS_A_PAGE
+        new = _account_class()
+        each = events // accounts
+        for _ in range(accounts):
+            one = new()
+            for number in range(each):
+                one.deposit(amount=number, note="")
+            bank.save(one)
+        yield lambda: _replay(bank, accounts, each)
 
 
 @contextmanager
@@ -104,6 +126,22 @@ def _deposit(bank: Any, ids: list[Any], deposits: int) -> float:
         bank.save(one)
     seconds = time.perf_counter() - begun
     assert sum(bank.repository.get(id).balance for id in ids) == before + deposits
+    return seconds
+
+
+def _replay(bank: Any, accounts: int, each: int) -> float:
+    notifications, to_event = bank.notification_log, bank.mapper.to_domain_event
+    deposited = _account_class().Deposited
+    total: dict[Any, int] = {}
+    begun, start = time.perf_counter(), 1
+    while page := notifications.select(start, _EVENTS_A_PAGE):
+        for notification in page:
+            event = to_event(notification)
+            if type(event) is deposited:
+                total[event.originator_id] = total.get(event.originator_id, 0) + event.amount
+        start = page[-1].id + 1
+    seconds = time.perf_counter() - begun
+    assert list(total.values()) == [each * (each - 1) // 2] * accounts
     return seconds
 
 

@@ -47,6 +47,13 @@ class Projection:
     "stop" (the default) keeps the last good state serving, until the app is started again with an `apply` that works;
     "park" leaves the event behind as a dead letter and goes on. A derived class has what its base class has.
 
+    A method `merge(self, other)` lets the view be built in parallel: it adds to this view all that `other`, another
+    instance of the class, has seen. The two have followed different shards, so different streams, from their beginning;
+    what belongs to one stream is in one of them, and which of two streams came first means nothing. Sums, counts and
+    dicts by id can be merged; what depends on the order of events of different streams (a list of the latest, a
+    running rank) cannot: leave `merge` away, and the view is built in one pass in the order of time. The test kit's
+    `given(...).then_merges()` compares both.
+
     Raises:
         ValueError: a keyword that cannot be, naming it.
     """

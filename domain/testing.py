@@ -164,14 +164,37 @@ class ProjectionTest(Generic[V]):
 
     def __init__(self, cls: type[V], events: Iterable[Happened]) -> None:
         self.view = cls()
+        self._log: list[tuple[Event, Meta]] = []
         versions: dict[str, int] = {}
         for position, happened in enumerate(events, start=1):
             event, place = happened if isinstance(happened, tuple) else (happened, "test")
-            _apply(self.view, stored(event), _meta(place, position, versions))
+            self._log.append((stored(event), _meta(place, position, versions)))
+            _apply(self.view, *self._log[-1])
 
     def query(self, query: UnboundQuery[P, R], *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """Ask the view, as in `query(Balances.top, 3)`."""
         return Answer(query.function(self.view, *args, **kwargs), _call_shown(query.owner, query.name, args, kwargs))
+
+    def then_merges(self) -> ProjectionTest[V]:
+        """Parts that have seen a stream each, merged in either order, equal the view that has seen all of the log.
+
+        Raises:
+            TypeError: the class has no `merge`.
+        """
+        cls = type(self.view)
+        merge = getattr(cls, "merge", None)
+        if merge is None:
+            raise TypeError(f"{cls.__name__} has no merge(self, other)")
+        for order in (list, reversed):
+            merged = cls()
+            for stream in order(dict.fromkeys(meta.stream for _, meta in self._log)):
+                part = cls()
+                for event, meta in self._log:
+                    if meta.stream == stream:
+                        _apply(part, event, meta)
+                merge(merged, part)
+            _check_state(merged, vars(self.view), "after the parts of each stream were merged")
+        return self
 
     def then_state(self, **expected: Any) -> ProjectionTest[V]:
         """The view's attributes have these values."""

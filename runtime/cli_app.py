@@ -143,8 +143,10 @@ def _join_only() -> None:
 
 
 def _is_gone(app_name: str) -> bool:
-    from eventray.runtime.directory import DIRECTORY  # here, since it imports Ray
-    from eventray.runtime.remote import find_actor
+    from eventray.runtime.remote import (
+        DIRECTORY,  # here, since it imports Ray
+        find_actor,
+    )
 
     return find_actor(DIRECTORY, app_name) is None
 

@@ -1,9 +1,11 @@
-"""`eventray dead-letters list|show|retry|drop`: what the views of a running app could not apply."""
+"""`eventray dead-letters list|show|retry|drop` and `eventray rebuild`: care for the views of a running app."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from eventray.runtime.cli_app import Address, AppName, AsJson, joined
 from eventray.runtime.dead_letters import DeadLetter
 
 FAILED_AGAIN = 1
+INTERRUPTED = 130
 
 View = Annotated[str, typer.Argument(metavar="VIEW", help="The name of a view.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters by id, like 0:17; all if none.")]
@@ -28,6 +31,28 @@ letters = typer.Typer(
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     app.add_typer(letters, name="dead-letters")
+    app.command("rebuild")(rebuild)
+
+
+def rebuild(view: View, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
+    """Make a view anew from the log while the old one serves; Ctrl-C gives it up. Run where the app can be imported."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    with joined(app, address) as runtime:
+        rebuilding = runtime.rebuild(view, progress=not as_json)
+        try:
+            done = rebuilding.result()
+        except KeyboardInterrupt:
+            rebuilding.cancel()
+            if (error := rebuilding.exception()) is not None:
+                typer.echo(f"{error}: the old view serves on", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+            done = rebuilding.result()  # it was too late: the new one has taken over
+    if as_json:
+        print(json.dumps(dataclasses.asdict(done) | {"rate": done.rate}))
+    else:
+        print(f"{done.view}: {done.events:,} events in {done.seconds:.1f} s, {done.rate:,.0f} a second")
 
 
 @letters.command("list")

@@ -14,7 +14,6 @@ from eventray.domain.messages import Heads
 from eventray.runtime.handles import After, positions_after
 from eventray.runtime.timetravel import microseconds
 from eventray.runtime.transport import Transport
-from eventray.store.port import ShardPort
 
 METADATA_KEY = "eventray"
 ANOTHER = "The store was restored or resharded since: read everything again, without after="
@@ -72,8 +71,8 @@ async def _ends(transport: Transport, at: At, heads: dict[int, int]) -> dict[int
         return heads
     if isinstance(at, datetime):
         moment = microseconds(at)
-        ends = await asyncio.gather(*(_position_at(transport.shards[s], head, moment) for s, head in heads.items()))
-        return dict(zip(heads, ends, strict=True))
+        ends = await asyncio.gather(*(transport.shards[shard].position_at(moment) for shard in heads))
+        return {shard: min(head, end) for (shard, head), end in zip(heads.items(), ends, strict=True)}
     if not isinstance(at, Mapping):
         raise TypeError(f"at={at!r}: a datetime, or positions per shard such as runtime.heads() gives")
     positions = _known(*positions_after(at), "at", heads, transport.generation)
@@ -91,13 +90,3 @@ def _known(positions: dict[int, int], generation: int, what: str, heads: dict[in
             there = f"it ends at {heads[shard]}" if shard in heads else f"shards are {min(heads)} to {max(heads)}"
             raise ValueError(f"{what}: position {position} of shard {shard} is not there: {there}")
     return positions
-
-
-async def _position_at(shard: ShardPort, head: int, moment_us: int) -> int:
-    """The last position that was recorded at or before a moment, by bisection: times rise strictly in a shard."""
-    low, high = 0, head
-    while low < high:
-        middle = (low + high + 1) // 2
-        (record,) = await shard.read(after=middle - 1, limit=1)
-        low, high = (middle, high) if record.recorded_at <= moment_us else (low, middle - 1)
-    return low

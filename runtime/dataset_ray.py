@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ray
 import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
@@ -14,8 +13,7 @@ from ray.data.datasource import Datasource, ReadTask
 from eventray.domain.errors import EventRayError
 from eventray.runtime.dataset_plan import Stretch
 from eventray.runtime.dataset_reader import Reader
-from eventray.runtime.directory import DIRECTORY
-from eventray.runtime.remote import PATIENCE_S, RemoteShard, call
+from eventray.runtime.remote import PATIENCE_S, RemoteShard, locating
 from eventray.store.port import ShardPort
 
 TASK_EVENTS = 100_000  # positions that one task looks at; a longer shard is read by several
@@ -74,10 +72,7 @@ def parts(stretch: Stretch) -> list[Stretch]:
 
 def _read(app_name: str, reader: Reader, stretch: Stretch, schema: Any) -> Callable[[], Iterator[Any]]:
     def read() -> Iterator[Any]:
-        async def locate(shard: int) -> Any:
-            return await call(ray.get_actor(DIRECTORY, namespace=app_name).locate, shard)
-
-        blocks = reader.blocks(RemoteShard(stretch.shard, locate, PATIENCE_S), stretch)
+        blocks = reader.blocks(RemoteShard(stretch.shard, locating(app_name), PATIENCE_S), stretch)
 
         async def following() -> Any:
             return await anext(blocks, None)

@@ -22,7 +22,7 @@ from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import answered, ask_status, call, call_patiently, end_all, find_actor, kill
+from eventray.runtime.remote import DIRECTORY, answered, ask_status, call, call_patiently, end_all, find_actor, kill
 from eventray.runtime.sharding import Shards
 from eventray.runtime.status import Status, ViewStatus, added_up
 from eventray.runtime.watching import Pulsing, Watch, watched
@@ -33,7 +33,6 @@ from eventray.store.records import Checkpoint
 
 log = logging.getLogger("eventray.runtime")
 
-DIRECTORY = "directory"
 SUPERVISE_S = 1.0
 CALLS_AT_ONCE = 10_000
 

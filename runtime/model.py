@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
+from types import FunctionType
 from typing import Any, Generic, TypeVar, cast
 
 from eventray.domain.aggregate import Aggregate, commands_of
@@ -32,6 +34,7 @@ S = TypeVar("S", bound=Aggregate | Projection)
 
 _RESERVED = ("id", "version", "apply")
 _RESERVED_IN_VIEWS = (*_RESERVED, "key", "merge")
+_METHODS = ("apply", "merge")  # of those, the ones that a class may define
 
 
 def declared_events(cls: type[Any]) -> frozenset[type[Event]]:
@@ -87,8 +90,17 @@ def _check_reserved(cls: type[Any], reserved: tuple[str, ...]) -> None:
         if owner in (Aggregate, Projection, object):
             continue
         for name in reserved:
-            if name in fields or name in methods or (name != "apply" and name in vars(owner)):
+            if name in fields or name in methods or (name not in _METHODS and name in vars(owner)):
                 raise TypeError(f"{cls.__name__}.{name}: the name is reserved for the engine; choose another")
+
+
+def _merge_of(cls: type[Projection]) -> Callable[[Any, Any], object] | None:
+    merge = getattr(cls, "merge", None)
+    if merge is None:
+        return None
+    if not isinstance(merge, FunctionType) or merge.__code__.co_argcount != 2 or iscoroutinefunction(merge):
+        raise TypeError(f"{cls.__name__}.merge: write it as a method merge(self, other) that adds what other has seen")
+    return merge
 
 
 def expand(named: Iterable[type[Event]], app_events: Iterable[type[Event]]) -> frozenset[type[Event]]:
@@ -176,6 +188,7 @@ class ProjectionModel:
         queries: by name.
         fingerprint: of the shape of the state and the version; saves with another one are not used.
         on_error, retries: what happens when its `apply` raises.
+        merge: adds to a view what another one has seen, or None: it is built in one pass.
 
     Raises:
         TypeError: naming class and field, or query and parameter, and what to do.
@@ -189,6 +202,7 @@ class ProjectionModel:
         "cls",
         "events",
         "fingerprint",
+        "merge",
         "name",
         "on_error",
         "queries",
@@ -204,6 +218,7 @@ class ProjectionModel:
         self.retries = cls.__retries__
         self._state = _State(cls, _RESERVED_IN_VIEWS, self.version)
         self.fingerprint = self._state.fingerprint
+        self.merge = _merge_of(cls)
         apply, wanted = applied_by(cls, parameters=(1, 2))
         if apply is None:
             raise TypeError(f"{cls.__name__} has no apply(self, event, meta): it would stay empty")

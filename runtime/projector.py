@@ -7,14 +7,23 @@ are saved in one checkpoint. So no event is applied twice and none is skipped, w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from eventray.domain.errors import EventRayError, ShardFenced, ShardUnavailable, StoreUnavailable, UnknownName
+from eventray.domain.errors import (
+    EventRayError,
+    ShardFenced,
+    ShardUnavailable,
+    StoreMismatch,
+    StoreUnavailable,
+    UnknownName,
+)
 from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.rebuild_fold import Fold, Folded
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.runtime.wire import Answerer, QueryItem
@@ -28,7 +37,7 @@ T = TypeVar("T")
 RETRY_S = 0.2  # until a shard that cannot be reached is asked again
 RETRY_LOST_S = 1.0  # ... and one whose node or file is gone
 RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
-MANAGED = ("retry", "drop")
+MANAGED = ("retry", "drop", "take_over")
 PASSING = (ShardUnavailable, StoreUnavailable, ShardFenced)  # the shard, or its file, is back in a while
 
 
@@ -61,7 +70,8 @@ class ProjectionRunner:
         self._applied_before = self._saved_applied = 0
         self._letters: dict[int, set[int]] = {}  # rows of dead letters that this view may have to take away
         self._answering = Answering(model, generation, config.view_queries_max, self._shown, lambda: self._reason)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._followers: dict[int, asyncio.Task[None]] = {}
+        self._saver: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
         self._turn = asyncio.Lock()  # who changes the state: a page, or what follows from a failure
 
@@ -90,9 +100,17 @@ class ProjectionRunner:
         """Take up the last save, and follow the shards from there."""
         self._state = await self._saved()
         self._phase, self._shows = "following", True
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._follow(shard)) for shard in self._shards]
-        self._tasks.append(loop.create_task(self._save_regularly()))
+        self._follow_all()
+        self._saver = asyncio.create_task(self._save_regularly())
+
+    def _follow_all(self) -> None:
+        for shard in self._shards:
+            if shard not in self._followers or self._followers[shard].done():
+                self._followers[shard] = asyncio.create_task(self._follow(shard))
+
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [*self._followers.values(), *([self._saver] if self._saver else [])]
 
     async def close(self) -> None:
         """Stop following, and save what was applied."""
@@ -125,7 +143,8 @@ class ProjectionRunner:
                 page = await self._page(shard, self._state.positions[shard], config.read_page_events, config.poll_s)
                 await self._take(shard, page)
                 if self._letters[shard]:
-                    await self._take_letters_away(shard)
+                    async with self._turn:
+                        await self._take_letters_away(shard)
                 if self._applied - self._saved_applied >= config.checkpoint_events:
                     await self._save()
         except EventRayError as error:
@@ -199,11 +218,14 @@ class ProjectionRunner:
     async def _park(self, failure: Failure) -> None:
         """Leave an event behind. The row comes first: an event that is skipped and nowhere listed would be lost."""
         record = failure.record
-        log.error("view %s left an event behind: %s", self._model.name, failure.reason)
-        reason = failure.reason[:REASON_CHARS_MAX]
-        await self._patiently(lambda: self._shards[record.shard].park(self._model.name, record.position, reason))
+        await self._write_letter(record.shard, record.position, failure.reason)
         self._state.park(record)
         await self._save()  # so that the next failure is taken back to here, and not to the save before
+
+    async def _write_letter(self, shard: int, position: int, reason: str) -> None:
+        log.error("view %s left an event behind: %s", self._model.name, reason)
+        kept = reason[:REASON_CHARS_MAX]
+        await self._patiently(lambda: self._shards[shard].park(self._model.name, position, kept))
 
     async def _letters_of(self, shard: int) -> set[int]:
         found: set[int] = set()
@@ -270,6 +292,60 @@ class ProjectionRunner:
             known = tuple(f"{s}:{at}" for s, positions in self._state.parked.items() for at in sorted(positions))
             raise UnknownName(f"dead letter of {self._model.name}", f"{shard}:{position}", known)
 
+    # a view that was built anew
+
+    async def take_over(self, folded: Folded) -> None:
+        """Serve a view that was folded from the log in place of this one, once it is not behind it at any shard.
+
+        Meanwhile this one serves on, and in the end no query meets an earlier state than one before it. The new view
+        is saved first: whatever dies, one of the two is there whole. A view that has stopped follows again.
+
+        Raises:
+            StoreMismatch: it was folded by another version of the class, or from another generation of the store.
+            ProjectionStopped: it cannot apply an event that came meanwhile. This one serves on.
+            EventRayError: it could not be saved: this one serves on.
+        """
+        model, saved = self._model, folded.saved
+        if (saved.generation, saved.fingerprint) != (self._generation, model.fingerprint):
+            found = f"{saved.fingerprint} of generation {saved.generation}"
+            raise StoreMismatch(f"view {model.name}", "state", f"{model.fingerprint} of {self._generation}", found)
+        fold, behind = Fold(model, folded, self._config.read_page_events), None
+        while behind is None or self._behind(fold) < behind:
+            behind = self._behind(fold)
+            await self._catch_up(fold)
+        async with self._turn:  # the rest, however fast news come
+            await self._catch_up(fold)
+            await self._switch(fold)
+
+    def _behind(self, fold: Fold) -> int:
+        there = fold.state.positions
+        return sum(max(0, at - there[shard]) for shard, at in self._state.positions.items())
+
+    async def _catch_up(self, fold: Fold) -> None:
+        """Fold on to where the present view is, or was a moment ago."""
+        steps = fold.steps(dict(self._state.positions))
+        with contextlib.suppress(StopIteration):
+            want = next(steps)
+            while True:
+                await asyncio.sleep(want.pause_s)
+                want = steps.send(await self._page(want.shard, want.after, want.limit))
+
+    async def _switch(self, fold: Fold) -> None:
+        before, state = self._state, fold.state
+        for shard, letters in self._letters.items():  # of both, until it is known which of them are settled
+            letters |= before.parked[shard] | state.parked[shard]
+        for left in fold.left:
+            await self._write_letter(*left)
+        async with self._saving:
+            await self._write(state)
+            self._applied_before = self._saved_applied = self._applied
+            self._state, self._phase, self._reason = state, "following", ""
+            state.applied = 0
+        self._follow_all()
+        self._answering.wake()
+        for shard in self._letters:
+            await self._take_letters_away(shard)
+
     # saving
 
     async def _save_regularly(self) -> None:
@@ -290,11 +366,14 @@ class ProjectionRunner:
             applied, state = self._applied, self._state
             if not self._shows:  # half of an event is in it
                 return
-            await self._checkpoints.save(
-                self._model.name,
-                dict(state.positions),
-                state.encode(),
-                generation=self._generation,
-                fingerprint=self._model.fingerprint,
-            )
+            await self._write(state)
             self._saved_applied = applied
+
+    async def _write(self, state: ViewState) -> None:
+        await self._checkpoints.save(
+            self._model.name,
+            dict(state.positions),
+            state.encode(),
+            generation=self._generation,
+            fingerprint=self._model.fingerprint,
+        )

@@ -38,6 +38,7 @@ LOST = (RayActorError, ActorUnschedulableError, NodeDiedError, ObjectLostError) 
 
 pickled: Callable[[object], bytes] = cloudpickle.dumps  # for the wire between processes only, never for a disk
 
+DIRECTORY = "directory"  # the name of its actor
 RETRY_FIRST_S = 0.02
 RETRY_MOST_S = 0.5
 LOST_S = 45.0  # above `poll_s`, the longest that any call is meant to take
@@ -194,6 +195,10 @@ class RemoteShard:
         """The version of a stream at a time (microseconds UTC)."""
         return int(await self._call("version_at", stream, recorded_at_us))
 
+    async def position_at(self, recorded_at_us: int) -> int:
+        """The shard's last position at a time (microseconds UTC)."""
+        return int(await self._call("position_at", recorded_at_us))
+
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state at `version`."""
         await self._call("save_snapshot", stream, version=version, data=data, fingerprint=fingerprint)
@@ -298,6 +303,18 @@ def find_actor(name: str, namespace: str) -> Any | None:
         return ray.get_actor(name, namespace=namespace)
     except (ValueError, RayError):
         return None
+
+
+def locating(app_name: str) -> Locate:
+    """Finds an app's shards from a process that knows its name only, such as a Ray task."""
+
+    async def locate(shard: int) -> Any:
+        directory = find_actor(DIRECTORY, app_name)
+        if directory is None:
+            raise TargetLost(f"app {app_name!r} does not answer")
+        return await call(directory.locate, shard)
+
+    return locate
 
 
 def is_gone(name: str, namespace: str) -> bool:

@@ -33,6 +33,7 @@ from eventray.runtime.model import (
     projection_model,
 )
 from eventray.runtime.pages import Pages
+from eventray.runtime.rebuilding import Rebuilding
 from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
@@ -50,7 +51,7 @@ V = TypeVar("V", bound=Projection)
 T = TypeVar("T")
 
 
-class Runtime(HistoryAsData):
+class Runtime(HistoryAsData, Rebuilding):
     """A running app. It starts in the background; `with` and `async with` wait until it serves.
 
     Calls made before it serves wait for it, and fail with what its start failed with.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol
 
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel
+from eventray.runtime.rebuild_fold import Folded
 from eventray.runtime.status import Status
 from eventray.store.port import CheckpointPort, ShardPort
 
@@ -64,7 +65,18 @@ class Transport(Protocol):
         ...
 
     async def manage(self, view: str, method: str, *args: Any) -> Any:
-        """Call one of a view's methods that are not queries (`retry`, `drop`) in its process, once."""
+        """Call one of a view's methods that are not queries (`retry`, `drop`, `take_over`) in its process, once."""
+        ...
+
+    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:
+        """Make a view anew from the log up to these positions, beside those that serve; `say(n)` hears of events.
+
+        Gives what `manage(view, "take_over", ...)` takes, and `fetch`. Cancelling ends it.
+        """
+        ...
+
+    async def fetch(self, folded: Any) -> Folded:
+        """What `fold` has made, brought here."""
         ...
 
     async def leave(self) -> None:

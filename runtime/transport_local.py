@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from eventray.runtime.config import Config
 from eventray.runtime.hosting import PackedHost
 from eventray.runtime.inbox import Inbox
 from eventray.runtime.projector import ProjectionRunner
+from eventray.runtime.rebuild_fold import Folded
+from eventray.runtime.rebuild_local import fold_here
+from eventray.runtime.rebuild_sources import StorePlace
 from eventray.runtime.status import ShardStatus, Status, added_up
 from eventray.runtime.transport import shard_target, view_target
 from eventray.store.port import CheckpointPort, ShardPort
@@ -145,6 +148,15 @@ class LocalTransport:
     async def manage(self, view: str, method: str, *args: Any) -> Any:
         """Call a method of a view that is no query."""
         return await self._runners[view].manage(method, *args)
+
+    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Folded:
+        """Make a view anew in a thread of this process."""
+        place = StorePlace.of(self.store.manifest, self._config.store_limits)
+        return await fold_here(self.app.projections[view], place, self.shards, upto, say)
+
+    async def fetch(self, folded: Folded) -> Folded:
+        """It is here."""
+        return folded
 
     async def leave(self) -> None:
         """The app lives in this process: leaving ends it."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel, TargetLost
 from eventray.runtime.config import Config
-from eventray.runtime.directory import DIRECTORY, Directory, Started, actor_options
+from eventray.runtime.directory import Directory, Started, actor_options
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
+from eventray.runtime.rebuild_fold import Folded
+from eventray.runtime.rebuild_ray import fold_on_ray
+from eventray.runtime.rebuild_sources import StorePlace
 from eventray.runtime.remote import (
+    DIRECTORY,
     ActorChannel,
     RemoteCheckpoints,
     RemoteShard,
@@ -237,6 +241,19 @@ class RayTransport:
             return await call(actor.manage, method, *args)
         except TargetLost as error:
             raise EventRayError(f"view {view!r} was lost while it did this; look, and do it again: {error}") from None
+
+    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:
+        """Make a view anew in Ray tasks; a reference to it."""
+        started, manifest = self.started, self.started.manifest
+        place = StorePlace.of(manifest, started.plan.config.store_limits)
+        nodes = {index: manifest.node_of(index) for index in upto}
+        return await fold_on_ray(started.plan, self.app.projections[view], place, nodes, upto, say)
+
+    async def fetch(self, folded: Any) -> Folded:
+        """Bring it here."""
+        found = await folded
+        assert isinstance(found, Folded)
+        return found
 
     # ending
 

@@ -55,19 +55,22 @@ class ViewState:
 
         After a failure the read model may hold half of that event: it has to be replaced by an earlier state.
         """
-        parked = self.parked[shard]
+        parked, apply, before = self.parked[shard], self._apply, self.positions[shard]
+        at, applied = before, 0
         with DomainCode(f"{self._model.name}.apply"):
             for record in page.records:
-                if record.position <= self.positions[shard]:
+                position = record.position
+                if position <= before:
                     continue
-                if record.position not in parked:
+                if position not in parked:
                     try:
-                        self._apply(record)
+                        apply(record)
                     except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
+                        self.positions[shard], self.applied = at, self.applied + applied
                         return Failure.of(record, error)
-                    self.applied += 1
-                self.positions[shard] = record.position
-        self.positions[shard] = max(page.position, self.positions[shard])
+                    applied += 1
+                at = position
+        self.positions[shard], self.applied = max(page.position, at), self.applied + applied
         return None
 
     def park(self, record: Record) -> None:
@@ -89,8 +92,11 @@ class ViewState:
         return None
 
     def _apply(self, record: Record) -> None:
-        event = self._model.events.decode(record.type, record.type_version, record.data)
-        self._model.apply(self.view, event, meta_of(record))
+        stream, version, kind, data, meta, shard, position, recorded_at, command_id, kind_version = record
+        event = self._model.events.decode(kind, kind_version, data)
+        metadata = msgpack.unpackb(meta, strict_map_key=False, timestamp=3) if meta else {}
+        facts = Meta.of(stream, version, shard, position, recorded_at, command_id, metadata)
+        self._model.apply(self.view, event, facts)
 
     # saved
 

@@ -250,6 +250,12 @@ class MemoryShard:
         records = self._streams.get(check_stream(stream), [])
         return bisect_right(records, recorded_at_us, key=lambda record: record.recorded_at)
 
+    async def position_at(self, recorded_at_us: int) -> int:
+        """Return the last position that was recorded at or before a time (microseconds UTC); 0: none."""
+        self._require_service()
+        check_moment(recorded_at_us)
+        return bisect_right(self._log, recorded_at_us, key=lambda record: record.recorded_at)
+
     async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
         """Return what those of the ids did that are committed in the stream."""
         self._require_service()

@@ -77,6 +77,10 @@ class ShardPort(Protocol):
         """Return the stream's last version that was recorded at or before a time (microseconds UTC); 0: none."""
         ...
 
+    async def position_at(self, recorded_at_us: int) -> int:
+        """Return the last position that was recorded at or before a time (microseconds UTC); 0: none."""
+        ...
+
     async def save_snapshot(self, stream: str, *, version: int, data: bytes, fingerprint: str = "") -> None:
         """Keep the state of the stream at `version` in place of its snapshot so far."""
         ...

@@ -145,6 +145,10 @@ class ReadConnection(StoreConnection):
 
     def log(self, after: int, head: int, limit: int, types: frozenset[str] | None) -> ShardPage:
         """Return a page of the log after `after`, up to `head` at most."""
+        if types is not None:
+            self._learn_types()
+            if all(type.name in types for type in self._types.values()):
+                types = None  # of the types up to `head` all are wanted: no need to look at each event
         if types is None:
             found, more = self._fetch(schema.LOG, (after, head, limit + 1), limit)
             missing = _first_missing([row[0] for row in found], range(after + 1, head + 1), more)
@@ -152,7 +156,6 @@ class ReadConnection(StoreConnection):
         else:
             # A window keeps a rare type from turning one page into a scan of the whole log.
             until = min(head, after + 8 * self._limits.page_records_max)
-            self._learn_types()
             keys = json.dumps([key for key, type in self._types.items() if type.name in types])
             found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit + 1), limit)
             looked_at = found[-1][0] if more else max(after, until)
@@ -188,6 +191,17 @@ class ReadConnection(StoreConnection):
             row = self.execute(schema.RECORDED_AT, (key[0], middle)).fetchone()
             if row is None:
                 raise StoreCorrupted(self._path, "this event is missing", stream, middle)
+            low, high = (middle, high) if row[0] <= recorded_at else (low, middle - 1)
+        return low
+
+    def position_at(self, head: int, recorded_at: int) -> int:
+        """Return the last position up to `head` that was recorded at or before a time: times rise strictly."""
+        low, high = 0, head
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = self.execute(schema.POSITION_RECORDED_AT, (middle,)).fetchone()
+            if row is None:
+                raise StoreCorrupted(self._path, f"the event at position {middle} is missing")
             low, high = (middle, high) if row[0] <= recorded_at else (low, middle - 1)
         return low
 

@@ -93,6 +93,7 @@ TYPES = "SELECT key, name, version FROM types"
 STREAMS_FROM = """SELECT name FROM streams WHERE name >= ? AND name > ?
     AND EXISTS(SELECT 1 FROM events WHERE stream = streams.key) ORDER BY name LIMIT ?"""
 RECORDED_AT = "SELECT e.recorded_at FROM events e WHERE e.stream = ? AND e.version = ?"
+POSITION_RECORDED_AT = "SELECT recorded_at FROM events WHERE position = ?"
 LAST_EVENT = "SELECT position, recorded_at FROM events ORDER BY position DESC LIMIT 1"
 LAST_COMMIT = "SELECT last, recorded_at, digest FROM commits ORDER BY last DESC LIMIT 1"
 COMMIT_AT = "SELECT digest FROM commits WHERE last = ?"

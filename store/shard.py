@@ -285,6 +285,12 @@ class Shard:
         check_moment(recorded_at_us)
         return await self._file.read(ReadConnection.version_at, check_stream(stream), recorded_at_us)
 
+    async def position_at(self, recorded_at_us: int) -> int:
+        """Return the last position that was recorded at or before a time (microseconds UTC); 0: none."""
+        self._require_service()
+        check_moment(recorded_at_us)
+        return await self._file.read(ReadConnection.position_at, self.head, recorded_at_us)
+
     async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
         """Return what those of the ids did that are committed in the stream."""
         self._require_service()

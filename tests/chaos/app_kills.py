@@ -29,8 +29,8 @@ from rich.table import Table
 
 import eventray
 from eventray import EventRayError, Runtime
-from eventray.runtime.directory import DIRECTORY
 from eventray.runtime.model import aggregate_model
+from eventray.runtime.remote import DIRECTORY
 from eventray.runtime.streamlog import decode_record
 from eventray.store import EventStore, verify
 from tests.chaos.bank import AGGREGATES, FIRST_BALANCE, IDS, Balances, Events, change, make_app

@@ -91,6 +91,24 @@ def test_a_view_s_events_are_numbered_in_their_stream_and_in_the_log() -> None:
         given(Numbers, [(Opened("x"), 5)])
 
 
+def test_parts_of_a_view_that_are_merged_are_compared_with_the_whole() -> None:
+    class Sums(Balances):
+        def merge(self, other: Sums) -> None:
+            self.total |= other.total
+
+    class Forgetful(Balances):
+        def merge(self, other: Forgetful) -> None:
+            self.total = other.total
+
+    log = [(Opened("Alice"), "alice"), (Deposited(Decimal(5)), "alice"), (Opened("Bob"), "bob")]
+    given(Sums, log).then_merges().then_state(total={"alice": Decimal(5), "bob": Decimal(0)})
+    given(Sums).then_merges()
+    with pytest.raises(AssertionError, match="total after the parts"):
+        given(Forgetful, log).then_merges()
+    with pytest.raises(TypeError, match="Balances has no merge"):
+        given(Balances, log).then_merges()
+
+
 def test_events_that_a_class_does_not_apply_only_count() -> None:
     class Noted(Event):
         pass

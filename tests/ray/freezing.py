@@ -12,7 +12,7 @@ from typing import Any, Literal
 import ray
 
 from eventray import Aggregate, App, Dedicated, Event, Meta, Packed, Projection, Rejected, Runtime, command, query
-from eventray.runtime.directory import DIRECTORY
+from eventray.runtime.remote import DIRECTORY
 from eventray.store.writing import WriteConnection
 
 Step = Literal["_insert", "_adopt"]  # within the transaction, all written; after the commit, before the answer

@@ -153,6 +153,21 @@ def test_reserved_names_are_refused() -> None:
         refused(rf"View\.{name}", type("View", (Projection,), body))
 
 
+def test_a_view_may_have_a_method_merge_and_nothing_else_of_that_name() -> None:
+    apply = Balances.__dict__["apply"]
+
+    def merge(self: Projection, other: Projection) -> None: ...
+    async def later(self: Projection, other: Projection) -> None: ...
+
+    model = App(
+        "bank", aggregates=[Account], projections=[type("View", (Projection,), {"apply": apply, "merge": merge})]
+    )
+    assert model.projections["View"].merge is merge
+    assert App("bank", aggregates=[Account], projections=[Balances]).projections["Balances"].merge is None
+    for wrong in (later, property(lambda self: merge), lambda self: None, query(merge), 3):
+        refused(r"View\.merge", type("View", (Projection,), {"apply": apply, "merge": wrong}))
+
+
 @pytest.mark.parametrize("name", ["view", "process", "directory", "shard-0001", "a/b"])
 def test_an_aggregate_named_like_an_actor_of_the_engine_is_refused(name: str) -> None:
     refused("Named", type("Named", (Aggregate,), {}, name=name), error=ValueError)

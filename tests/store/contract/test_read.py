@@ -69,6 +69,8 @@ async def test_an_impossible_bound_is_a_value_error_at_once(store: EventStore, a
     if wrong not in (-1, 1.0) or isinstance(wrong, bool):
         with pytest.raises(ValueError):
             await shard.version_at(alice, wrong)
+        with pytest.raises(ValueError):
+            await shard.position_at(wrong)
 
 
 async def test_a_page_of_no_records_is_a_value_error(store: EventStore, alice: str) -> None:
@@ -161,6 +163,18 @@ async def test_version_at_finds_the_last_version_of_a_time(store: EventStore, al
     assert await shard.version_at(alice, FAR) == 5
     assert await shard.version_at(alice, -FAR) == 0
     assert await shard.version_at(f"{alice}-none", FAR) == 0
+
+
+async def test_position_at_finds_the_last_position_of_a_time(store: EventStore, alice: str) -> None:
+    shard = store.shard_of(alice)
+    head = await shard.fetch_head()
+    for n in range(5):
+        await store.append(alice, deposits(n))
+    times = [record.recorded_at for record in await collected(store, alice)]
+    found = [await shard.position_at(moment) for at in times for moment in (at - 1, at)]
+    assert [position - head for position in found] == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert await shard.position_at(FAR) == head + 5
+    assert await shard.position_at(-FAR) == 0
 
 
 async def test_streams_are_listed_by_prefix_in_pages(store: EventStore, alice: str) -> None:

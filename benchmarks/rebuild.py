@@ -1,0 +1,93 @@
+"""`rebuild`: a view made anew from the whole log, and with it on the way, the old one serves."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import eventray
+from benchmarks import peer
+from benchmarks.bank import SHARDS, Account, Deposited
+from benchmarks.events import uuid7
+from benchmarks.harness import Bench, Case, Goal, Side, benchmark
+from benchmarks.own_ray import own_ray
+from eventray import App, Meta, Packed, Projection, Runtime, query
+from eventray.store import EventStore, NewCommand, NewRecord
+from eventray.store.codec import Codec
+
+ACCOUNTS, BATCH = 1_000, 100
+PEER, LOCAL = "eventsourcing", "in one process, without Ray"
+
+
+class Balances(Projection):
+    """What each account holds."""
+
+    total: dict[str, int] = {}
+
+    def apply(self, event: Deposited, meta: Meta) -> None:
+        """Add it."""
+        id = meta.id
+        self.total[id] = self.total.get(id, 0) + event.amount
+
+    def merge(self, other: Balances) -> None:
+        """An account is in one of them."""
+        self.total |= other.total
+
+    @query
+    def sum(self) -> int:
+        """Of all accounts."""
+        return sum(self.total.values())
+
+
+BANK = App("bench-rebuild", aggregates=[Account], projections=[Balances], placement={Account: Packed()})
+
+
+@benchmark("rebuild")
+def rebuild(bench: Bench) -> Iterator[Case]:
+    """One projection with `merge`; the peer folds a tenth as many, in its only process: its rate stays the same."""
+    events = bench.pick(full=1_000_000, quick=200_000, tiny=2_000)
+    few = max(ACCOUNTS, events // 10)
+    data, copy = bench.directory(), bench.directory()
+    asyncio.run(_fill(data, events))
+    shutil.copytree(data, copy, dirs_exist_ok=True)
+    with ExitStack() as stack:
+        peer_fold = stack.enter_context(peer.log(bench.directory(), few, ACCOUNTS))
+        stack.enter_context(own_ray())
+        on_ray, local = (
+            stack.enter_context(eventray.run(BANK, data=path, local=path is copy)) for path in (data, copy)
+        )
+        for runtime in (on_ray, local):  # both have followed the log to its end before anything is measured
+            runtime.view(Balances).sum.options(after=runtime.heads().result(), timeout=600).remote().result()
+        baselines: dict[str, Side] = {PEER: lambda: (few + ACCOUNTS) / peer_fold()} if peer_fold else {}
+        yield Case(
+            f"a view of {events:,} events on {SHARDS} shards",
+            "events/s",
+            lambda: _rate(on_ray, events),
+            baselines | {LOCAL: lambda: _rate(local, events)},
+            (Goal(">=", 5, to=PEER),),
+        )
+
+
+async def _fill(directory: Path, events: int) -> None:
+    """Store deposits of 1 to accounts in turn, a command with an id for each, as the engine stores them."""
+    codec: Codec[Deposited] = Codec(Deposited, "Deposited")
+    record = NewRecord("Deposited", codec.encode(Deposited(1)))
+    async with await EventStore.open(directory, app=BANK.name, shards=SHARDS) as store:
+        for first in range(0, events // BATCH, SHARDS * 5):
+            batches = range(first, min(first + SHARDS * 5, events // BATCH))
+            await asyncio.gather(*(_append(store, f"Account/a{number % ACCOUNTS}", record) for number in batches))
+
+
+async def _append(store: EventStore, stream: str, record: NewRecord) -> None:
+    commands = [NewCommand(uuid7(), [record], "deposit", b"\x01" * 8) for _ in range(BATCH)]
+    await store.shard_of(stream).append_batch(stream, commands)
+
+
+def _rate(runtime: Runtime, events: int) -> float:
+    done = runtime.rebuild(Balances).result()
+    assert done.events == events
+    assert runtime.view(Balances).sum.remote().result() == events
+    return done.rate
