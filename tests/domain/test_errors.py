@@ -14,6 +14,9 @@ from tests.domain.bank import travelled
 
 FACTS: dict[str, Any] = {
     "app": "bank",
+    "call": "to_arrow()",
+    "package": "pyarrow",
+    "extra": "data",
     "stream": "Account/alice",
     "command": "deposit",
     "cause": "boom",
