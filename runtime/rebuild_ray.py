@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import COLLECT_AFTER_OBJECTS, Plan
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.nodes import id_of
 from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, Want, merged, nothing, parts_of, run_fold
 from eventray.runtime.rebuild_sources import StorePlace, reader
 from eventray.runtime.remote import PATIENCE_S, RemoteShard, dump_error, load_error, locating
@@ -118,4 +119,6 @@ def _merge(plan: Plan, view: str, *parts: Folded) -> tuple[bytes | None, Folded 
 
 def _near(node: str) -> dict[str, Any]:
     """Options that prefer a node: elsewhere the shard is asked."""
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)} if node else {}
+    if not node:
+        return {}
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=id_of(node), soft=True)}
