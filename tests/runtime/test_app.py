@@ -153,7 +153,7 @@ def test_reserved_names_are_refused() -> None:
         refused(rf"View\.{name}", type("View", (Projection,), body))
 
 
-@pytest.mark.parametrize("name", ["view", "process", "directory", "shard-0001", "a/b"])
+@pytest.mark.parametrize("name", ["view", "process", "directory", "tail", "shard-0001", "a/b"])
 def test_an_aggregate_named_like_an_actor_of_the_engine_is_refused(name: str) -> None:
     refused("Named", type("Named", (Aggregate,), {}, name=name), error=ValueError)
 
