@@ -41,6 +41,11 @@ class Tail:
         """As `ShardPort.read`; None: `after` is before what is kept, or the shard cannot be read now."""
         return await self._shards[shard].read(after, limit, wait, types)
 
+    @property
+    def waiting(self) -> int:
+        """How many reads wait for news now."""
+        return sum(len(newest.news) for newest in self._shards.values())
+
     async def close(self) -> None:
         """Read no more; who waits is told to ask the shard."""
         await asyncio.gather(*(newest.close() for newest in self._shards.values()))
@@ -58,7 +63,7 @@ class _Newest:
         self._reading: asyncio.Task[None] | None = None
         self._asked = False  # somebody has, since the last page was
         self._losses = 0  # a follower that has waited through one must not go on with what was kept
-        self._news: set[asyncio.Future[None]] = set()
+        self.news: set[asyncio.Future[None]] = set()  # one for each read that waits
         self._closed = False
 
     async def read(self, after: int, limit: int, wait_s: float, types: frozenset[str] | None) -> ShardPage | None:
@@ -109,10 +114,10 @@ class _Newest:
     async def _read_while_asked(self) -> None:
         config = self._config
         try:
-            while self._asked or self._news:
+            while self._asked or self.news:
                 self._asked = False
                 page = await self._shard.read(after=self._end, limit=config.read_page_events, wait=config.poll_s)
-                self._asked |= bool(self._news)  # who has waited for this page will soon ask for the next one
+                self._asked |= bool(self.news)  # who has waited for this page will soon ask for the next one
                 self._keep(page)
                 self._wake()
         except EventRayError as error:
@@ -147,17 +152,17 @@ class _Newest:
 
     async def _wait_for_news(self, timeout_s: float) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._news.add(waiter)
+        self.news.add(waiter)
         try:
             await asyncio.wait([waiter], timeout=timeout_s)
         finally:
-            self._news.discard(waiter)
+            self.news.discard(waiter)
 
     def _wake(self) -> None:
-        for waiter in self._news:
+        for waiter in self.news:
             if not waiter.done():
                 waiter.set_result(None)
-        self._news.clear()
+        self.news.clear()
 
 
 def _size(record: Record) -> int:

@@ -28,7 +28,7 @@ Options = Callable[[str, str], dict[str, Any]]  # of an actor, by its name and n
 
 PREFIX = "tail/"
 FOLLOWERS_LEAST = 2  # a lone view reads the shards itself: one hop less
-ASK_AGAIN_S = 5.0  # a view that has no tail, or has lost it, asks the Directory again
+ASK_AGAIN_S = 1.0  # a view that has no tail, or has lost it, asks the Directory again
 
 
 class TailShell(Pulsing):
@@ -48,6 +48,10 @@ class TailShell(Pulsing):
         """A page, packed; None: ask the shard."""
         page = await self._tail.read(shard, after=after, limit=limit, wait=wait, types=types)
         return None if page is None else pack_page(page)
+
+    async def waiting(self) -> int:
+        """How many reads wait for news now: of views that have caught up, one for each of them and shard."""
+        return self._tail.waiting
 
 
 class NodeTail:

@@ -226,9 +226,11 @@ async def test_events_that_a_power_cut_took_are_shown_to_nobody_after_it() -> No
     async with tail_of(shard) as tail:
         before = followers_of(shard, tail, [None, None])
         async with following(*before):
+            await until(lambda: _waits(tail, 2))
             await append(shard, 60, "lost")
             await reached(before, 60)
             await until(lambda: _waits(tail, 2))
+        assert tail._shards[0]._start < 20
         shard.come_back(20)
         await until(lambda: _is_idle(tail))
         await append(shard, 60, "new")
@@ -242,7 +244,7 @@ async def test_events_that_a_power_cut_took_are_shown_to_nobody_after_it() -> No
 
 
 async def _waits(tail: Tail, followers: int = 1) -> bool:
-    return len(tail._shards[0]._news) == followers
+    return tail.waiting == followers
 
 
 class Lost:
