@@ -49,6 +49,7 @@ class TailShell(Pulsing):
         page = await self._tail.read(shard, after=after, limit=limit, wait=wait, types=types)
         return None if page is None else pack_page(page)
 
+    @answered
     async def waiting(self) -> int:
         """How many reads wait for news now: of views that have caught up, one for each of them and shard."""
         return self._tail.waiting
@@ -86,7 +87,10 @@ class NodeTail:
 
     async def _find(self) -> None:
         try:
-            self._actor = await call(self._directory.follow, self._view, this_node())
+            actor = await call(self._directory.follow, self._view, this_node())
+            if actor is not None:
+                await call(actor.waiting)  # it may have to start first: nobody is to wait for that
+            self._actor = actor
         except (TargetLost, EventRayError) as error:
             log.info("view %s has no tail yet: %s", self._view, error)
         finally:

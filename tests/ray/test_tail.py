@@ -52,8 +52,7 @@ def followed_tail() -> int:
             for name in names:
                 if name.startswith(PREFIX):
                     tail: Any = ray.get_actor(name, namespace=APP)
-                    waiting: Any = ray.get(tail.waiting.remote())
-                    if waiting == VIEWS * SHARDS:
+                    if ray.get(tail.waiting.remote()) == (True, VIEWS * SHARDS):
                         found.append(ray.get(tail.pulse.remote()))
         return bool(found)
 
