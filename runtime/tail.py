@@ -18,6 +18,8 @@ from eventray.store.records import Record, ShardPage
 
 log = logging.getLogger("eventray.runtime")
 
+PATIENCE_FIRST_S = 1.0  # so long the shard is waited at until the tail is asked again; then twice as long each time
+
 
 class TailPort(Protocol):
     """A tail, here or in another process."""
@@ -179,6 +181,7 @@ class _Followed:
         self._shard = shard
         self._tail = tail
         self._near_end = False
+        self._patience_s = PATIENCE_FIRST_S
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._shard, name)
@@ -192,7 +195,13 @@ class _Followed:
         if self._near_end:
             page = await self._tail.read(self._shard.index, after=after, limit=limit, wait=wait, types=types)
             if page is not None:
+                self._patience_s = PATIENCE_FIRST_S
                 return page
-        page = await self._shard.read(after=after, limit=limit, wait=wait if self._near_end else 0.0, types=types)
+            wait = min(wait, self._patience_s)  # the tail may be there soon
+        else:
+            wait = 0.0
+        page = await self._shard.read(after=after, limit=limit, wait=wait, types=types)
+        if wait and page.position == after:
+            self._patience_s *= 2
         self._near_end = page.position - after < limit
         return page

@@ -17,7 +17,7 @@ from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.nodes import NODE_SHOWN_CHARS, pinned_to, this_node
 from eventray.runtime.remote import RemoteShard, answered, call, find_actor
-from eventray.runtime.tail import Tail
+from eventray.runtime.tail import Tail as TailEngine
 from eventray.runtime.watching import Pulsing, watched
 from eventray.runtime.wire import pack_page, unpack_page
 from eventray.store.records import ShardPage
@@ -31,13 +31,13 @@ FOLLOWERS_LEAST = 2  # a lone view reads the shards itself: one hop less
 ASK_AGAIN_S = 1.0  # a view that has no tail, or has lost it, asks the Directory again
 
 
-class TailShell(Pulsing):
+class Tail(Pulsing):
     """Reads the shards once for all views of its node. It keeps nothing that is not in the shards."""
 
     def __init__(self, config: Config, directory: Any, shards: int) -> None:
         locate = partial(call, directory.locate)
         # without patience: each loss of a shard must be seen, since its successor may have fewer events
-        self._tail = Tail({index: RemoteShard(index, locate, 0.0) for index in range(shards)}, config)
+        self._tail = TailEngine({index: RemoteShard(index, locate, 0.0) for index in range(shards)}, config)
         spare_the_collector()
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class NodeTail:
     async def read(
         self, shard: int, *, after: int, limit: int, wait: float, types: frozenset[str] | None
     ) -> ShardPage | None:
-        """As `Tail.read`; None also while the tail cannot be reached."""
+        """As `TailPort.read`; None also while the tail cannot be reached."""
         actor = self._actor
         if actor is None:
             self._ask()
@@ -125,5 +125,5 @@ class Tails:
         if followers < FOLLOWERS_LEAST and name not in self.actors:
             return None
         options = {**self._options(name, self._app_name), **pinned_to(node), "get_if_exists": True}
-        self.actors[name] = watched(TailShell).options(**options).remote(*self._make)
+        self.actors[name] = watched(Tail).options(**options).remote(*self._make)
         return self.actors[name]
