@@ -18,7 +18,7 @@ from eventray.store.records import Record, ShardPage
 
 log = logging.getLogger("eventray.runtime")
 
-PATIENCE_FIRST_S = 1.0  # so long the shard is waited at until the tail is asked again; then twice as long each time
+WITHOUT_TAIL_S = 2.0  # the longest that a follower waits at the shard before it tries the tail again
 
 
 class TailPort(Protocol):
@@ -181,7 +181,6 @@ class _Followed:
         self._shard = shard
         self._tail = tail
         self._near_end = False
-        self._patience_s = PATIENCE_FIRST_S
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._shard, name)
@@ -195,13 +194,10 @@ class _Followed:
         if self._near_end:
             page = await self._tail.read(self._shard.index, after=after, limit=limit, wait=wait, types=types)
             if page is not None:
-                self._patience_s = PATIENCE_FIRST_S
                 return page
-            wait = min(wait, self._patience_s)  # the tail may be there soon
+            wait = min(wait, WITHOUT_TAIL_S)
         else:
             wait = 0.0
         page = await self._shard.read(after=after, limit=limit, wait=wait, types=types)
-        if wait and page.position == after:
-            self._patience_s *= 2
         self._near_end = page.position - after < limit
         return page

@@ -20,7 +20,7 @@ from tests.bank_app import Account, Deposited
 from tests.waiting import wait_until
 
 APP = "tail"
-BURSTS, BURST, ACCOUNTS = 6, 100, 5
+BURSTS, BURST, ACCOUNTS = 4, 100, 5
 SHARDS, VIEWS = 2, 2
 
 
