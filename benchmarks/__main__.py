@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import append, callers, care, dedicated, ingest, load, memory, rebuild, reopen, size, start  # noqa: F401 - each registers itself
+from benchmarks import append, callers, care, dedicated, ingest, lag, load, memory, rebuild, reopen, size, start  # noqa: F401 - each registers itself
 from benchmarks.harness import BENCHMARKS, Outcome, Scale, run
 from benchmarks.report import spread, table, write
 

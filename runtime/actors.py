@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from ray import cloudpickle
 from eventray.domain.errors import ShardFenced
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
+from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
@@ -35,15 +35,17 @@ from eventray.runtime.remote import (
     dump_error,
 )
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
+from eventray.runtime.tail import followed
+from eventray.runtime.tailing import NodeTail
 from eventray.runtime.watching import Pulsing, Watch
-from eventray.runtime.wire import Batch, pack_reply, unpack_commands, unpack_queries
+from eventray.runtime.wire import Batch, pack_page, pack_reply, unpack_commands, unpack_queries
 from eventray.store.failures import translated
 from eventray.store.files import make_directory
 from eventray.store.port import ShardPort
+from eventray.store.records import ShardPage
 from eventray.store.shard import Shard as ShardStore
 
 FENCED = 75  # exit code of a shard that was taken over: a temporary failure, as sysexits.h has it
-COLLECT_AFTER_OBJECTS = 20_000  # a batch makes thousands of short-lived objects and no cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Shell(Pulsing):
                     raise TargetLost("it is closed: it was passivated, or its app is ending")
                 if self._inbox is None:
                     self._inbox = await self._start()
-                    _spare_the_collector()
+                    spare_the_collector()
         return self._inbox
 
     @staticmethod
@@ -168,7 +170,8 @@ class Shard(Shell):
         assert self._store is not None
         if method not in CALLABLE:
             raise ValueError(f"a shard has no method {method!r}")
-        return await getattr(self._store, method)(*args, **kwargs)
+        result = await getattr(self._store, method)(*args, **kwargs)
+        return pack_page(result) if isinstance(result, ShardPage) else result
 
     @answered
     async def status(self) -> ShardStatus:
@@ -241,7 +244,8 @@ class ViewShell(Shell):
     async def _start(self) -> Inbox:
         config = self._plan.config
         locate = partial(call, self._directory.locate)
-        shards = {index: RemoteShard(index, locate, PATIENCE_S) for index in range(self._shards)}
+        tail = NodeTail(self._directory, self._name)
+        shards = {index: followed(RemoteShard(index, locate, PATIENCE_S), tail) for index in range(self._shards)}
         self._runner = ProjectionRunner(
             self._plan.load_app().projections[self._name],
             shards,
@@ -345,10 +349,3 @@ def _make_directory(path: Path) -> None:
 def named(shell: type[Shell], name: str) -> type[Shell]:
     """The shell under a name of the user's domain, as `ray list actors` and the dashboard show it."""
     return type(name, (shell,), {"__doc__": shell.__doc__, "__module__": "eventray"})
-
-
-def _spare_the_collector() -> None:
-    """Ray and the app's modules are for ever: a full collection need not look at them again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS)

@@ -23,7 +23,7 @@ from eventray.runtime.model import (
 from eventray.runtime.placement import Dedicated, Packed, Placement
 
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TAKEN = ("view", "process", "directory")
+_TAKEN = ("view", "process", "directory", "tail")
 
 
 class App:

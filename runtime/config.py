@@ -57,6 +57,8 @@ class Config:
     load_page_events: int = 2_000  # events read at once when an instance is loaded
 
     read_page_events: int = 1_000  # events read at once by views, history and time travel
+    tail_events_max: int = 10_000  # newest events of one shard that are kept for the views of a node; older: read anew
+    tail_bytes_max: int = 16 * MIB  # their bytes
     checkpoint_events: int = 10_000  # a view saves itself after so many events ...
     checkpoint_s: float = 5.0  # ... or after this time, when it has applied any
 

@@ -25,6 +25,7 @@ from eventray.runtime.placing import Placer
 from eventray.runtime.remote import DIRECTORY, answered, ask_status, call, call_patiently, end_all, find_actor, kill
 from eventray.runtime.sharding import Shards
 from eventray.runtime.status import Status, ViewStatus, added_up
+from eventray.runtime.tailing import Tails
 from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
@@ -123,11 +124,12 @@ class Directory(Pulsing):
         )
         self._shards = Shards(plan, self._manifest, self._me, actor_options)
         self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
+        self._tails = Tails(plan.app_name, plan.config, self._me, self._manifest.shards, actor_options)
 
     async def _wait_until_serving(self) -> None:
         """Find or make the actors; those of views begin to start while the shards do."""
         if self._resumed:
-            await self._placer.find()
+            await asyncio.gather(self._placer.find(), self._tails.find())
         else:  # what a run left behind that lost its Directory's node
             await end_all(self._plan.app_name, lambda name: name != DIRECTORY)
         await self._shards.place(resumed=self._resumed)
@@ -169,8 +171,8 @@ class Directory(Pulsing):
         await self._opened.wait()
         self._shards.require_place(index, node)
         if lost_with_power and self._started is not None:
-            for view in self._views.values():
-                ray.kill(view, no_restart=False)  # it may have seen more, and begins again at its save
+            for actor in (*self._tails.actors.values(), *self._views.values()):
+                ray.kill(actor, no_restart=False)  # it may have seen more; a view begins again at its save
         await self._checkpoints.compare({index: (head, lost_with_power)}, generation=self._manifest.generation)
         if self._manifest.state_of(index) != "created":
             self._manifest.mark(index, "created", self._manifest.node_of(index))
@@ -192,6 +194,12 @@ class Directory(Pulsing):
         """The views that have a save."""
         await self._opened.wait()
         return await self._checkpoints.names()
+
+    @answered
+    async def follow(self, view: str, node: str) -> Any:
+        """The tail of a view's node; None while no other view is there."""
+        await self._opened.wait()
+        return self._tails.follow(view, node)
 
     # who is where
 
@@ -245,7 +253,7 @@ class Directory(Pulsing):
     def _watched(self) -> dict[str, Any]:
         shards = {f"shard {index}": actor for index, actor in self._shards.actors.items()}
         views = {f"view {name}": actor for name, actor in self._views.items()}
-        return {} if self._ending else {**shards, **views, **self._placer.actors}
+        return {} if self._ending else {**shards, **views, **self._tails.actors, **self._placer.actors}
 
     @answered
     async def status(self) -> Status:
@@ -313,8 +321,10 @@ class Directory(Pulsing):
         self._ended.set()
 
     def _kill_all(self) -> None:
-        for actor in (*self._placer.actors.values(), *self._views.values(), *self._shards.actors.values()):
-            kill(actor)
+        placed, tails = self._placer.actors, self._tails.actors
+        for actors in (placed, self._views, tails, self._shards.actors):
+            for actor in actors.values():
+                kill(actor)
 
 
 def actor_options(name: str, namespace: str) -> dict[str, Any]:

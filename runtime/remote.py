@@ -16,7 +16,7 @@ from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.channel import TargetLost
-from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_reply
+from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_page, unpack_reply
 from eventray.store.records import (
     BatchResult,
     Checkpoint,
@@ -185,7 +185,7 @@ class RemoteShard:
         self, *, after: int, limit: int = 1000, wait: float = 0.0, types: frozenset[str] | None = None
     ) -> ShardPage:
         """The next page of the shard's log."""
-        return await self._call("read", after=after, limit=limit, wait=wait, types=types)  # type: ignore[no-any-return]
+        return unpack_page(await self._call("read", after=after, limit=limit, wait=wait, types=types))
 
     async def lookup(self, stream: str, command_ids: Sequence[str]) -> dict[str, Committed]:
         """What those of the ids did that are committed."""

@@ -20,6 +20,7 @@ from eventray.runtime.rebuild_fold import Folded
 from eventray.runtime.rebuild_local import fold_here
 from eventray.runtime.rebuild_sources import StorePlace
 from eventray.runtime.status import ShardStatus, Status, added_up
+from eventray.runtime.tail import Tail, followed
 from eventray.runtime.transport import shard_target, view_target
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.shard import Shard
@@ -39,6 +40,7 @@ class LocalTransport:
         self._hosts: dict[int, PackedHost] = {}
         self._runners: dict[str, ProjectionRunner] = {}
         self._inboxes: dict[Hashable, Inbox] = {}
+        self._tail: Tail | None = None
         self._leaving = False
 
     @property
@@ -68,10 +70,11 @@ class LocalTransport:
                 self._files[index] = shard
                 host = self._hosts[index] = PackedHost(self.app, shard, config)
                 self._inboxes[shard_target(index)] = self._inbox(shard.epoch, host)
+            self._tail = Tail(self._store.shards, config)
             for name, model in self.app.projections.items():
                 runner = ProjectionRunner(
                     model,
-                    self._store.shards,
+                    self._for_a_view(self._store.shards, self._tail),
                     self._store.checkpoints,
                     config,
                     generation=self._store.manifest.generation,
@@ -82,6 +85,11 @@ class LocalTransport:
         except BaseException:
             await self.shutdown()
             raise
+
+    def _for_a_view(self, shards: Mapping[int, ShardPort], tail: Tail) -> Mapping[int, ShardPort]:
+        if len(self.app.projections) == 1:  # nobody to share what is read with
+            return shards
+        return {index: followed(shard, tail) for index, shard in shards.items()}
 
     def _inbox(self, epoch: int, host: PackedHost | ProjectionRunner) -> Inbox:
         return Inbox(epoch, host.handle, self._config)
@@ -173,4 +181,6 @@ class LocalTransport:
                     await host.drain()
         for runner in self._runners.values():
             await runner.close()
+        if self._tail is not None:
+            await self._tail.close()
         await self._store.close()

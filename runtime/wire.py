@@ -10,10 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
+import msgspec
 
 from eventray.domain.errors import Overloaded
+from eventray.store.records import Record, ShardPage
 
 ITEM_BYTES = 64  # of an item besides its arguments
+_encode = msgspec.msgpack.Encoder().encode
+_decode_page = msgspec.msgpack.Decoder(tuple[int, list[Record]]).decode
 
 
 class Kind(enum.IntEnum):
@@ -144,6 +148,17 @@ def unpack_reply(data: bytes, loads: Loads) -> Reply:
     return Reply(
         [Answer(index, Kind(kind), _payload(kind, payload, loads)) for index, kind, payload in answers], pending
     )
+
+
+def pack_page(page: ShardPage) -> bytes:
+    """A page of a log as bytes: pickling its records would take a hundred times as long."""
+    return _encode((page.position, page.records))
+
+
+def unpack_page(data: bytes) -> ShardPage:
+    """The page in `data`."""
+    position, records = _decode_page(data)
+    return ShardPage(records, position)
 
 
 def _payload(kind: int, payload: Any, loads: Loads) -> Any:

@@ -168,7 +168,7 @@ def test_a_view_may_have_a_method_merge_and_nothing_else_of_that_name() -> None:
         refused(r"View\.merge", type("View", (Projection,), {"apply": apply, "merge": wrong}))
 
 
-@pytest.mark.parametrize("name", ["view", "process", "directory", "shard-0001", "a/b"])
+@pytest.mark.parametrize("name", ["view", "process", "directory", "tail", "shard-0001", "a/b"])
 def test_an_aggregate_named_like_an_actor_of_the_engine_is_refused(name: str) -> None:
     refused("Named", type("Named", (Aggregate,), {}, name=name), error=ValueError)
 
