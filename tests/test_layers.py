@@ -22,17 +22,8 @@ def test_importing_eventray_imports_no_ray() -> None:
 
 def test_nothing_but_the_ray_modules_of_the_runtime_imports_ray() -> None:
     places = {"lease.py", "looking.py", "nodes.py", "placing.py", "sharding.py", "watching.py"}
-    allowed = {
-        "actors.py",
-        "directory.py",
-        "ray_setup.py",
-        "rebuild_ray.py",
-        "remote.py",
-        "tailing.py",
-        "transport_ray.py",
-        *places,
-    }
-    allowed |= {"dataset_ray.py", "dataset.py"}  # the second one for a type only
+    allowed = {"actors.py", "directory.py", "ray_setup.py", "remote.py", "tailing.py", "transport_ray.py", *places}
+    allowed |= {"rebuild_ray.py", "dataset_ray.py", "dataset.py"}  # the last one for a type only
     users = {
         path.name
         for folder in ("domain", "store", "runtime")
