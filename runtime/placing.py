@@ -29,7 +29,7 @@ from eventray.store.manifest import Manifest
 log = logging.getLogger("eventray.runtime")
 
 LOOK_S = 0.25  # who has not told by then how it stands has work, or is starting; and how often is looked for room
-FRESH_S = 1.0  # what was told earlier is asked again
+FRESH_S = 1.0  # what was told earlier tells nothing now
 WAIT_S = 2.0  # who waits longer for room is told what for
 NAME_FREE_S = 10.0  # the name of an actor that was killed is free by then
 NAME_POLL_S = 0.05
@@ -49,7 +49,7 @@ class _Placed:
     actor: Any = None  # None: it is being made
     told: ActivationStatus | None = None  # the last it told
     told_at: float = 0.0
-    asking: asyncio.Task[ActivationStatus | None] | None = None
+    asking: asyncio.Task[None] | None = None
     leaving: asyncio.Task[bool] | None = None
 
 
@@ -246,8 +246,9 @@ class Placer:
         look_again_at = time.monotonic() + LOOK_S
         told = await self._look(cls.placed.values())
         idle = [(status.idle_s, one) for one, status in told if status.idle_s > 0]
-        oldest = sorted(idle, key=lambda entry: -entry[0])[:wanted]
-        leaving = [self._passivate(cls, one, 0.0) for _, one in oldest]
+        # When each was used last, by this clock: what was told a moment ago compares with what is told now.
+        oldest = sorted(idle, key=lambda entry: entry[1].told_at - entry[0])[:wanted]
+        leaving = [self._passivate(cls, one, idle_s) for idle_s, one in oldest]  # unless it was used since it told
         if leaving:
             await asyncio.wait(leaving, timeout=LOOK_S)
         for (_, one), left in zip(oldest, leaving, strict=True):
@@ -293,32 +294,24 @@ class Placer:
     # looking
 
     async def _look(self, some: Iterable[_Placed]) -> list[tuple[_Placed, ActivationStatus]]:
-        """How they stand, of those that tell it soon; what another one tells later is for the next look."""
+        """How they stand: what they tell soon, or have told a moment ago, perhaps too late for the look before."""
         asked = [one for one in some if one.actor is not None and one.leaving is None]
         if not asked:
             return []
-        now = time.monotonic()
         for one in asked:
-            if one.asking is None or (one.asking.done() and now - one.told_at > FRESH_S):
+            if one.asking is None or one.asking.done():
                 one.asking = self._spawn(self._ask(one))
         await asyncio.wait([one.asking for one in asked if one.asking is not None], timeout=LOOK_S)
-        told = []
-        for one in asked:
-            if one.asking is not None and one.asking.done():
-                status, one.asking = one.asking.result(), None
-                if status is not None:
-                    told.append((one, status))
-        return told
+        fresh_from = time.monotonic() - FRESH_S
+        return [(one, one.told) for one in asked if one.told is not None and one.told_at >= fresh_from]
 
-    async def _ask(self, one: _Placed) -> ActivationStatus | None:
+    async def _ask(self, one: _Placed) -> None:
         status = await ask_status(one.actor)
         if isinstance(status, ActivationStatus):
             one.told, one.told_at, one.node = status, time.monotonic(), status.node
             self._classes[one.stream.split("/", 1)[0]].lacks = ""  # there is a node that takes them
-            return status
-        if isinstance(status, TargetLost) and await self._is_dead(one):
+        elif isinstance(status, TargetLost) and await self._is_dead(one):
             self._forget(one)
-        return None
 
     async def statuses(self) -> list[ActivationStatus]:
         """How the activations stand."""
