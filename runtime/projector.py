@@ -14,15 +14,13 @@ from typing import Any, Literal, TypeVar
 
 from eventray.domain.errors import (
     EventRayError,
-    ShardFenced,
-    ShardUnavailable,
     StoreMismatch,
-    StoreUnavailable,
     UnknownName,
 )
 from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.viewstate import Failure, ViewState
@@ -34,11 +32,8 @@ from eventray.store.records import ShardPage
 log = logging.getLogger("eventray.runtime")
 T = TypeVar("T")
 
-RETRY_S = 0.2  # until a shard that cannot be reached is asked again
-RETRY_LOST_S = 1.0  # ... and one whose node or file is gone
 RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
 MANAGED = ("retry", "drop", "take_over")
-PASSING = (ShardUnavailable, StoreUnavailable, ShardFenced)  # the shard, or its file, is back in a while
 
 
 class ProjectionRunner:
@@ -205,13 +200,7 @@ class ProjectionRunner:
         self._answering.wake()
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await work()
-            except PASSING as error:
-                log.info("view %s waits: %s", self._model.name, error)
-                lost = isinstance(error, ShardUnavailable) and error.lost
-                await asyncio.sleep(RETRY_LOST_S if lost else RETRY_S)
+        return await until_back(f"view {self._model.name}", work)
 
     # dead letters
 

@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 from eventray.domain.errors import (
     EventRayError,
-    ShardFenced,
-    ShardUnavailable,
     StoreMismatch,
-    StoreUnavailable,
 )
 from eventray.domain.messages import Event
 from eventray.runtime.chosen import chosen_events
@@ -21,14 +18,12 @@ from eventray.runtime.config import Config
 from eventray.runtime.eventset import EventSet
 from eventray.runtime.handles import After, positions_after
 from eventray.runtime.loop import EngineLoop
+from eventray.runtime.patience import until_back
 from eventray.runtime.streamlog import Recorded, recorded
 from eventray.runtime.transport import Transport
 from eventray.store.records import ShardPage
 
 log = logging.getLogger("eventray.runtime")
-
-RETRY_S = 0.2
-PASSING = (ShardUnavailable, StoreUnavailable, ShardFenced)  # the shard is back in a while
 
 
 class Subscription:
@@ -154,14 +149,12 @@ class _Feed:
 
     async def _read(self, shard: int) -> ShardPage:
         config, names = self._config, self._events.names
-        while True:
-            try:
-                return await self._transport.shards[shard].read(
-                    after=self._read_to[shard], limit=config.read_page_events, wait=config.poll_s, types=names
-                )
-            except PASSING as error:
-                log.info("subscription %s waits for shard %d: %s", self._name, shard, error)
-                await asyncio.sleep(RETRY_S)
+        return await until_back(
+            f"subscription {self._name}",
+            lambda: self._transport.shards[shard].read(
+                after=self._read_to[shard], limit=config.read_page_events, wait=config.poll_s, types=names
+            ),
+        )
 
     async def _save_in_time(self) -> None:
         if time.monotonic() - self._saved_at >= self._config.checkpoint_s:

@@ -21,7 +21,9 @@ class Withdrawn(Event):
     amount: int
 
 
-class Account(Aggregate, snapshot_every=50):
+class Held(Aggregate):
+    """What both kinds of account do."""
+
     balance: int = 0
 
     @command
@@ -38,21 +40,12 @@ class Account(Aggregate, snapshot_every=50):
         self.balance += change(event)
 
 
-class Vault(Aggregate):
-    balance: int = 0
+class Account(Held, snapshot_every=50):
+    """Packed."""
 
-    @command
-    def deposit(self, amount: int) -> Deposited:
-        return Deposited(amount)
 
-    @command
-    def withdraw(self, amount: int) -> Withdrawn:
-        if amount > self.balance:
-            raise Rejected(f"{self.balance} is less than {amount}")
-        return Withdrawn(amount)
-
-    def apply(self, event: Deposited | Withdrawn) -> None:
-        self.balance += change(event)
+class Vault(Held):
+    """Dedicated."""
 
 
 class Balances(Projection):

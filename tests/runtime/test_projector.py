@@ -119,6 +119,16 @@ def applied(view: ProjectionRunner) -> list[int]:
     return sorted(state.seen)
 
 
+async def with_one_left_behind() -> tuple[EventStore, MemoryCheckpoints, ProjectionRunner]:
+    """A view that has applied 1 and 2, and left 37 between them behind."""
+    store, checkpoints = EventStore.memory(shards=1), MemoryCheckpoints()
+    await append(store, [1, 37, 2])
+    view = runner(store, checkpoints)
+    await view.start()
+    await caught_up(view, store)
+    return store, checkpoints, view
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_view_that_is_killed_again_and_again_skips_nothing_and_applies_nothing_twice(seed: int) -> None:
     chance = random.Random(seed)
@@ -143,11 +153,7 @@ async def test_a_view_that_is_killed_again_and_again_skips_nothing_and_applies_n
 
 async def test_a_retry_that_a_crash_interrupts_applies_the_event_once(monkeypatch: pytest.MonkeyPatch) -> None:
     global broken
-    store, checkpoints = EventStore.memory(shards=1), MemoryCheckpoints()
-    await append(store, [1, 37, 2])
-    view = runner(store, checkpoints)
-    await view.start()
-    await caught_up(view, store)
+    store, checkpoints, view = await with_one_left_behind()
     assert (applied(view), await letters(store)) == ([1, 2], [37])
     broken = False
     reached = asyncio.Event()
@@ -173,11 +179,7 @@ async def test_a_retry_that_a_crash_interrupts_applies_the_event_once(monkeypatc
 
 async def test_a_retry_that_cannot_be_saved_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     global broken
-    store, checkpoints = EventStore.memory(shards=1), MemoryCheckpoints()
-    await append(store, [1, 37, 2])
-    view = runner(store, checkpoints)
-    await view.start()
-    await caught_up(view, store)
+    store, checkpoints, view = await with_one_left_behind()
     broken = False
 
     async def full(*_: Any, **__: Any) -> None:
@@ -195,11 +197,7 @@ async def test_a_retry_that_cannot_be_saved_changes_nothing(monkeypatch: pytest.
 
 async def test_a_new_version_of_the_projection_tries_again_what_the_old_one_left_behind() -> None:
     global broken
-    store, checkpoints = EventStore.memory(shards=1), MemoryCheckpoints()
-    await append(store, [1, 37, 2])
-    view = runner(store, checkpoints)
-    await view.start()
-    await caught_up(view, store)
+    store, checkpoints, view = await with_one_left_behind()
     await view.close()
     broken = False
 
