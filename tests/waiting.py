@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 LIMIT_S = 60.0
 
@@ -19,8 +20,11 @@ def wait_until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> Non
         pause.wait(0.05)
 
 
-async def until(condition: Callable[[], Awaitable[object]], limit_s: float = LIMIT_S) -> None:
-    """The same in an event loop, for a condition that is a coroutine."""
+async def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    """The same in an event loop; the condition may be a coroutine function."""
     async with asyncio.timeout(limit_s):
-        while not await condition():  # noqa: ASYNC110 - there is nothing to be told by
+        while True:
+            found = condition()
+            if await found if inspect.isawaitable(found) else found:
+                return
             await asyncio.sleep(0.001)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +22,7 @@ from eventray.runtime.wire import CommandItem, Kind
 from eventray.store import NewCommand, NewRecord
 from eventray.store.shard import Shard
 from tests.bank_app import Account, Deposited
-from tests.waiting import LIMIT_S
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -55,13 +55,6 @@ class Host:
     def counts(self) -> tuple[int, int, int]:
         [found] = self.host.statuses()
         return (found.active, found.started, found.passivated)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the loop go on until `condition()` is true."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  (it is of many kinds)
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
