@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ray.util import list_named_actors
-
 from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import ActivationShell, Plan, named
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import alive_nodes, pinned_to
 from eventray.runtime.placement import Dedicated
-from eventray.runtime.remote import ask_status, call_patiently, find_actor, is_gone, kill
+from eventray.runtime.remote import ask_status, call_patiently, find_actor, is_gone, kill, names_of
 from eventray.runtime.room import ACTIVATIONS_LEAST, Nodes, best_node, chosen_by_ray, lacking, rooms
 from eventray.runtime.status import ActivationStatus, AggregateStatus
 from eventray.runtime.thrash import Thrash
@@ -110,13 +108,9 @@ class Placer:
 
     async def find(self) -> None:
         """Take up the activations that are there (after a crash of the Directory)."""
-        for entry in await asyncio.to_thread(list_named_actors, True):
-            name = entry["name"]
+        for name in await names_of(self._plan.app_name):
             cls = self._classes.get(name.split("/", 1)[0])
-            if entry["namespace"] != self._plan.app_name or cls is None:
-                continue
-            actor = find_actor(name, self._plan.app_name)
-            if actor is not None:
+            if cls is not None and (actor := find_actor(name, self._plan.app_name)) is not None:
                 cls.placed[name] = _Placed(name, None, actor)
         await self._look(self._all())  # where they are
 

@@ -23,6 +23,7 @@ from eventray.runtime.model import ProjectionModel
 from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded
 from eventray.runtime.status import ViewStatus
+from eventray.runtime.tries import Tries
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.runtime.wire import Answerer, QueryItem
 from eventray.store.admission import REASON_CHARS_MAX
@@ -32,7 +33,6 @@ from eventray.store.records import ShardPage
 log = logging.getLogger("eventray.runtime")
 T = TypeVar("T")
 
-RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
 MANAGED = ("retry", "drop", "take_over")
 
 
@@ -149,17 +149,16 @@ class ProjectionRunner:
     async def _take(self, shard: int, page: ShardPage) -> None:
         """Apply a page; what fails is tried again, and then left behind or the end of it, as the projection says."""
         async with self._turn:
-            attempts: dict[int, int] = {}
+            tries = Tries(self._model)
             while self._phase != "stopped" and (failure := self._state.apply_page(shard, page)) is not None:
                 await self._take_back()
-                position = failure.record.position
-                attempts[position] = attempts.get(position, 0) + 1
-                if attempts[position] <= self._model.retries:
-                    await asyncio.sleep(RETRY_APPLY_S * 2 ** (attempts[position] - 1))
-                elif self._model.on_error == "park":
+                verdict = tries.after(failure)
+                if verdict == "park":
                     await self._park(failure)
-                else:
+                elif verdict == "stop":
                     self._stop(failure.reason)
+                else:
+                    await asyncio.sleep(verdict)
         self._answering.wake()
 
     async def _take_back(self) -> None:

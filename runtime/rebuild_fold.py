@@ -17,11 +17,11 @@ from typing import NamedTuple
 from eventray.domain.errors import EventRayError, ProjectionStopped
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.tries import Tries
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.store.admission import REASON_CHARS_MAX
 from eventray.store.records import Checkpoint, Record, ShardPage
 
-RETRY_APPLY_S = 0.05  # until an event that could not be applied is tried again; then twice as long each time
 PAGE_EVENTS = 2_000
 _time = attrgetter("recorded_at")
 _shard = attrgetter("shard")
@@ -92,21 +92,19 @@ class Fold:
             ProjectionStopped: an event that cannot be applied, by a projection that stops then.
             EncodingError: the view holds a value that does not fit its annotation.
         """
-        model, pause_s = self._model, 0.0
-        attempts: dict[tuple[int, int], int] = {}
+        tries, pause_s = Tries(self._model), 0.0
         while (failure := (yield from self._apply(upto, pause_s))) is not None:
             yield from self._take_back()
             record, pause_s = failure.record, 0.0
-            place = record.shard, record.position
-            tried = attempts[place] = attempts.get(place, 0) + 1
-            if tried <= model.retries:
-                pause_s = RETRY_APPLY_S * 2.0 ** (tried - 1)
-            elif model.on_error == "park":
+            verdict = tries.after(failure)
+            if verdict == "park":
                 self.state.park(record)
-                self.left.append(Left(*place, failure.reason[:REASON_CHARS_MAX]))
+                self.left.append(Left(record.shard, record.position, failure.reason[:REASON_CHARS_MAX]))
                 self._safe = self.folded()  # so that the next failure is taken back to here
+            elif verdict == "stop":
+                raise ProjectionStopped(self._model.name, failure.reason, record.shard, record.position)
             else:
-                raise ProjectionStopped(model.name, failure.reason, *place)
+                pause_s = verdict
 
     def _take_back(self) -> Generator[Want, ShardPage, None]:
         """From half of an event back to what was before it: the last good state and the events since."""

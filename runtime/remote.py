@@ -336,11 +336,16 @@ async def ask_status(actor: Any) -> Any:
         return error
 
 
+async def names_of(app_name: str) -> list[str]:
+    """The names of an app's actors, as Ray has them now."""
+    entries = await asyncio.to_thread(list_named_actors, True)
+    return [entry["name"] for entry in entries if entry["namespace"] == app_name]
+
+
 async def end_all(namespace: str, names: Callable[[str], bool]) -> None:
     """End the actors of these names for good, and wait until the names are free."""
     while True:
-        entries = await asyncio.to_thread(list_named_actors, True)
-        left = [entry["name"] for entry in entries if entry["namespace"] == namespace and names(entry["name"])]
+        left = [name for name in await names_of(namespace) if names(name)]
         if not left:
             return
         for actor in filter(None, (find_actor(name, namespace) for name in left)):

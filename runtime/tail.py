@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.config import Config
+from eventray.store.news import News
 from eventray.store.port import ShardPort
 from eventray.store.records import Record, ShardPage
 
@@ -65,7 +66,7 @@ class _Newest:
         self._reading: asyncio.Task[None] | None = None
         self._asked = False  # somebody has, since the last page was
         self._losses = 0  # a follower that has waited through one must not go on with what was kept
-        self.news: set[asyncio.Future[None]] = set()  # one for each read that waits
+        self.news = News()
         self._closed = False
 
     async def read(self, after: int, limit: int, wait_s: float, types: frozenset[str] | None) -> ShardPage | None:
@@ -82,7 +83,7 @@ class _Newest:
             if left_s <= 0:
                 return ShardPage([], after)
             self._read_on()
-            await self._wait_for_news(left_s)
+            await self.news.wait(left_s)
         return None
 
     async def close(self) -> None:
@@ -90,7 +91,7 @@ class _Newest:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
-        self._wake()
+        self.news.tell()
 
     def _page(self, after: int, limit: int, types: frozenset[str] | None) -> ShardPage:
         first = after - self._start
@@ -121,7 +122,7 @@ class _Newest:
                 page = await self._shard.read(after=self._end, limit=config.read_page_events, wait=config.poll_s)
                 self._asked |= bool(self.news)  # who has waited for this page will soon ask for the next one
                 self._keep(page)
-                self._wake()
+                self.news.tell()
         except EventRayError as error:
             # Whoever serves the shard next may have fewer events (a power cut): nothing of this may be shown then.
             log.info("the tail of shard %d begins anew: %s", self._shard.index, error)
@@ -129,7 +130,7 @@ class _Newest:
             self._begin_after(0)
         finally:
             self._reading = None
-            self._wake()
+            self.news.tell()
 
     def _keep(self, page: ShardPage) -> None:
         if not page.records:
@@ -151,20 +152,6 @@ class _Newest:
     def _begin_after(self, position: int) -> None:
         self._records, self._bytes = [], 0
         self._start = self._end = position
-
-    async def _wait_for_news(self, timeout_s: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.news.add(waiter)
-        try:
-            await asyncio.wait([waiter], timeout=timeout_s)
-        finally:
-            self.news.discard(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self.news:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.news.clear()
 
 
 def _size(record: Record) -> int:

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ray.util import list_named_actors
-
 from eventray.domain.errors import EventRayError
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.nodes import NODE_SHOWN_CHARS, pinned_to, this_node
-from eventray.runtime.remote import RemoteShard, answered, call, find_actor
+from eventray.runtime.remote import RemoteShard, answered, call, find_actor, names_of
 from eventray.runtime.tail import Tail as TailEngine
 from eventray.runtime.watching import Pulsing, watched
 from eventray.runtime.wire import pack_page, unpack_page
@@ -110,12 +108,9 @@ class Tails:
 
     async def find(self) -> None:
         """Take up those that are there (after a crash of the Directory)."""
-        for entry in await asyncio.to_thread(list_named_actors, True):
-            name = entry["name"]
-            if entry["namespace"] == self._app_name and name.startswith(PREFIX):
-                actor = find_actor(name, self._app_name)
-                if actor is not None:
-                    self.actors[name] = actor
+        for name in await names_of(self._app_name):
+            if name.startswith(PREFIX) and (actor := find_actor(name, self._app_name)) is not None:
+                self.actors[name] = actor
 
     def follow(self, view: str, node: str) -> Any:
         """The tail of a node for a view that is there; None while it is the only one."""

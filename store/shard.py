@@ -26,6 +26,7 @@ from eventray.store.admission import (
 from eventray.store.batcher import Batcher
 from eventray.store.connection import Durability
 from eventray.store.limits import StoreLimits
+from eventray.store.news import News
 from eventray.store.reading import LoadJob, ReadConnection
 from eventray.store.records import (
     BatchResult,
@@ -66,7 +67,7 @@ class Shard:
         )
         self._loads: Batcher[LoadJob] = Batcher(self._load_all, lambda _: 1, _LOADS_PER_HOP)
         self._pending_calls = self._pending_bytes = 0
-        self._news: set[asyncio.Future[None]] = set()
+        self._news = News()
         self._tokens: dict[str, int] = {}
         self._tokens_given = 0
         self._closing = False
@@ -108,13 +109,7 @@ class Shard:
     def _advance(self, position: int) -> None:
         if position > self.head:
             self.head = position
-            self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._news:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._news.clear()
+            self._news.tell()
 
     def require_unfenced(self) -> None:
         """Raise `ShardFenced` once another writer took over; every other call does then, too."""
@@ -265,19 +260,11 @@ class Shard:
         limit = check_page(after, limit, self._limits)
         check_wait(wait)
         if self.head <= after and wait > 0:
-            await self._wait_for_news(wait)
+            await self._news.wait(wait)
             self._require_service()
         if self.head <= after:
             return ShardPage([], after)
         return await self._file.read(ReadConnection.log, after, self.head, limit, types)
-
-    async def _wait_for_news(self, timeout_s: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._news.add(waiter)
-        try:
-            await asyncio.wait([waiter], timeout=timeout_s)
-        finally:
-            self._news.discard(waiter)
 
     async def version_at(self, stream: str, recorded_at_us: int) -> int:
         """Return the stream's last version that was recorded at or before a time (microseconds UTC); 0: none."""
@@ -348,7 +335,7 @@ class Shard:
         await self._appends.settled()
         await self._loads.settled()
         await self._file.close()
-        self._wake()
+        self._news.tell()
 
 
 def _settle(future: asyncio.Future[T], outcome: T | Exception | None, failure: Exception | None) -> None:
