@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from eventray.domain.errors import StoreMismatch
 from eventray.domain.messages import Heads
 from eventray.runtime.handles import After, positions_after
-from eventray.runtime.timetravel import microseconds
+from eventray.runtime.timetravel import positions_at
 from eventray.runtime.transport import Transport
 
 METADATA_KEY = "eventray"
@@ -70,9 +69,8 @@ async def _ends(transport: Transport, at: At, heads: dict[int, int]) -> dict[int
     if at is None:
         return heads
     if isinstance(at, datetime):
-        moment = microseconds(at)
-        ends = await asyncio.gather(*(transport.shards[shard].position_at(moment) for shard in heads))
-        return {shard: min(head, end) for (shard, head), end in zip(heads.items(), ends, strict=True)}
+        ends = await positions_at(transport.shards, at)
+        return {shard: min(head, ends[shard]) for shard, head in heads.items()}
     if not isinstance(at, Mapping):
         raise TypeError(f"at={at!r}: a datetime, or positions per shard such as runtime.heads() gives")
     positions = _known(*positions_after(at), "at", heads, transport.generation)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from eventray.domain.errors import StoreCorrupted, UnknownName
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.response import Response
+from eventray.runtime.timetravel import EPOCH
 from eventray.runtime.transport import Transport
 from eventray.store.port import ShardPort
 from eventray.store.records import StoredLetter
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,12 +70,21 @@ async def call(method: Any, *args: Any, **kwargs: Any) -> Any:
             is not known.
         EventRayError, DuplicateCommands, BatchRefused, ValueError, TypeError: what it raised.
     """
+    return await _answer(method.remote(*args, **kwargs), LOST_S)
+
+
+async def call_to_the_end(method: Any, *args: Any) -> Any:
+    """As `call`, for what may take long: waits as long as the actor lives (one that is frozen is ended)."""
+    return await _answer(method.remote(*args), None)
+
+
+async def _answer(reference: Any, timeout_s: float | None) -> Any:
     try:
-        good, value = await asyncio.wait_for(method.remote(*args, **kwargs), LOST_S)
+        good, value = await asyncio.wait_for(reference, timeout_s)
     except LOST as error:
         raise TargetLost(f"{type(error).__name__}: {str(error).splitlines()[0]}") from None
     except TimeoutError:
-        raise TargetLost(f"no answer within {LOST_S:g} s") from None
+        raise TargetLost(f"no answer within {timeout_s:g} s") from None
     if good:
         return value
     raise load_error(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from eventray.domain.aggregate import Aggregate
@@ -21,6 +23,17 @@ def microseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"at={moment!r} is naive: give it a time zone, such as datetime(..., tzinfo=UTC)")
     return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+async def positions_at(shards: Mapping[int, ShardPort], moment: datetime) -> dict[int, int]:
+    """The last position of each shard that was recorded at or before a moment (0: none).
+
+    Raises:
+        ValueError: it is naive.
+    """
+    at = microseconds(moment)
+    found = await asyncio.gather(*(shard.position_at(at) for shard in shards.values()))
+    return dict(zip(shards, found, strict=True))
 
 
 async def state_at(

@@ -33,6 +33,7 @@ from eventray.runtime.remote import (
     RemoteShard,
     call,
     call_patiently,
+    call_to_the_end,
     find_actor,
     is_gone,
     kill,
@@ -238,7 +239,7 @@ class RayTransport:
         """Call a method of a view that is no query; when its process is lost meanwhile the outcome is not known."""
         actor = await self._actor("view", view)
         try:
-            return await call(actor.manage, method, *args)
+            return await call_to_the_end(actor.manage, method, *args)
         except TargetLost as error:
             raise EventRayError(f"view {view!r} was lost while it did this; look, and do it again: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from typing import Generic, TypeAlias, TypeVar, cast
@@ -14,7 +13,7 @@ from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.rebuild import Work
 from eventray.runtime.rebuild_fold import state_of
-from eventray.runtime.timetravel import microseconds
+from eventray.runtime.timetravel import positions_at
 from eventray.runtime.transport import Transport
 
 V = TypeVar("V", bound=Projection)
@@ -75,9 +74,7 @@ async def _positions(transport: Transport, at: Moment) -> dict[int, int]:
     """The position of each shard at a moment."""
     shards = transport.shards
     if isinstance(at, datetime):
-        moment = microseconds(at)
-        found = await asyncio.gather(*(shard.position_at(moment) for shard in shards.values()))
-        return dict(zip(shards, found, strict=True))
+        return await positions_at(shards, at)
     if not isinstance(at, Mapping):
         raise TypeError(f"at={at!r}: give an aware datetime, or a position per shard, like runtime.heads()")
     if isinstance(at, Heads) and at.generation not in (0, transport.generation):

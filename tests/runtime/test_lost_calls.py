@@ -12,7 +12,7 @@ from ray.exceptions import GetTimeoutError
 from eventray.runtime import remote, transport_ray
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import POLL_MOST_S, Config
-from eventray.runtime.remote import LOST_S, call, call_patiently, is_gone
+from eventray.runtime.remote import LOST_S, call, call_patiently, call_to_the_end, is_gone
 from eventray.runtime.transport_ray import RayTransport
 
 
@@ -49,6 +49,19 @@ async def test_a_lost_call_that_may_run_twice_is_made_again() -> None:
     method = Method(lost=2)
     assert await call_patiently(method) == "answer"
     assert len(method.calls) == 3
+
+
+async def test_what_may_take_long_is_waited_for_as_long_as_the_actor_lives() -> None:
+    class Slow(Method):
+        def remote(self, *args: Any) -> asyncio.Future[tuple[bool, Any]]:
+            answer = super().remote(*args)
+            late = 5 * remote.LOST_S
+            asyncio.get_running_loop().call_later(late, lambda: answer.done() or answer.set_result((True, "late")))
+            return answer
+
+    assert await call_to_the_end(Slow(lost=1)) == "late"
+    with pytest.raises(TargetLost):
+        await call(Slow(lost=1))
 
 
 def test_no_call_is_meant_to_take_as_long_as_one_that_is_lost() -> None:
