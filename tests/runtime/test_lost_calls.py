@@ -55,8 +55,12 @@ async def test_what_may_take_long_is_waited_for_as_long_as_the_actor_lives() -> 
     class Slow(Method):
         def remote(self, *args: Any) -> asyncio.Future[tuple[bool, Any]]:
             answer = super().remote(*args)
-            late = 5 * remote.LOST_S
-            asyncio.get_running_loop().call_later(late, lambda: answer.done() or answer.set_result((True, "late")))
+
+            def come() -> None:
+                if not answer.done():
+                    answer.set_result((True, "late"))
+
+            asyncio.get_running_loop().call_later(5 * remote.LOST_S, come)
             return answer
 
     assert await call_to_the_end(Slow(lost=1)) == "late"
