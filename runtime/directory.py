@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,12 @@ from eventray.domain.errors import EventRayError
 from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
+from eventray.runtime.metrics import Outcomes, Sample, of_activations, of_commands, of_parts
+from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import DIRECTORY, answered, ask_status, call, call_patiently, end_all, find_actor, kill
 from eventray.runtime.sharding import Shards
-from eventray.runtime.status import Status, ViewStatus, added_up
+from eventray.runtime.status import ShardStatus, Status, ViewStatus, added_up
 from eventray.runtime.tailing import Tails
 from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
@@ -61,6 +64,7 @@ class Directory(Pulsing):
         self._ended = asyncio.Event()
         self._opened = asyncio.Event()
         self._views: dict[str, Any] = {}
+        self._outcomes: defaultdict[str, Outcomes] = defaultdict(Counter)  # of dedicated activations, by class
         self._supervision: list[asyncio.Task[None]] = []
         self._lease = Lease(plan.app_name, self._end_and_exit)
         self._me = ray.get_runtime_context().current_actor
@@ -99,6 +103,7 @@ class Directory(Pulsing):
                 loop = asyncio.get_running_loop()
                 steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
                 self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
+                self._supervision.append(loop.create_task(publish_regularly(self._plan.app_name, self._samples)))
                 if not self._detached:
                     self._lease.require()
         return self._started
@@ -232,6 +237,11 @@ class Directory(Pulsing):
         await self._start()
         self._placer.restarted(aggregate)
 
+    @answered
+    async def count_commands(self, aggregate: str, outcomes: Outcomes) -> None:
+        """How commands of a dedicated activation ended since it told that last."""
+        self._outcomes[aggregate] += outcomes
+
     # supervision
 
     async def _every_second(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -259,23 +269,31 @@ class Directory(Pulsing):
     async def status(self) -> Status:
         """How every part stands."""
         await self._start()
-        shards, views, activations = await asyncio.gather(
-            self._shards.statuses(),
-            asyncio.gather(*(ask_status(actor) for actor in self._views.values())),
-            self._placer.statuses(),
-        )
+        (shards, views), activations = await asyncio.gather(self._parts(), self._placer.statuses())
         return Status(
             self._plan.app_name,
             self._plan.directory,
             False,
             shards,
-            tuple(
-                status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
-                for name, status in zip(self._views, views, strict=True)
-            ),
+            views,
             tuple(activations),
             (*self._placer.counts(), *added_up(shards)),
         )
+
+    async def _parts(self) -> tuple[tuple[ShardStatus, ...], tuple[ViewStatus, ...]]:
+        """How shards and views stand."""
+        names, actors = list(self._views), list(self._views.values())
+        shards, told = await asyncio.gather(self._shards.statuses(), asyncio.gather(*map(ask_status, actors)))
+        views = (
+            status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
+            for name, status in zip(names, told, strict=True)
+        )
+        return shards, tuple(views)
+
+    async def _samples(self) -> list[Sample]:
+        parts = await self._parts()
+        commands = (sample for name, ended in self._outcomes.items() for sample in of_commands(name, ended))
+        return [*of_parts(*parts), *commands, *of_activations(self._placer.counts())]
 
     # the driver's lease
 
