@@ -37,6 +37,7 @@ from eventray.runtime.remote import (
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.tail import followed
 from eventray.runtime.tailing import NodeTail
+from eventray.runtime.units import Unit
 from eventray.runtime.watching import Pulsing, Watch
 from eventray.runtime.wire import Batch, pack_page, pack_reply, unpack_commands, unpack_queries
 from eventray.store.failures import translated
@@ -223,19 +224,19 @@ CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_"
 
 
 class ViewShell(Shell):
-    """One view: follows the shards, answers queries."""
+    """One unit of a view: follows the shards, answers queries."""
 
-    def __init__(self, plan: Plan, directory: Any, name: str, shards: int, generation: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, unit: Unit, shards: int, generation: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
-        self._name = name
+        self._unit = unit
         self._shards = shards
         self._generation = generation
         self._runner: ProjectionRunner | None = None
 
     def __repr__(self) -> str:
-        return self._name
+        return str(self._unit)
 
     @staticmethod
     def _unpack(data: bytes) -> Batch:
@@ -244,14 +245,16 @@ class ViewShell(Shell):
     async def _start(self) -> Inbox:
         config = self._plan.config
         locate = partial(call, self._directory.locate)
-        tail = NodeTail(self._directory, self._name)
+        tail = NodeTail(self._directory, str(self._unit))
         shards = {index: followed(RemoteShard(index, locate, PATIENCE_S), tail) for index in range(self._shards)}
         self._runner = ProjectionRunner(
-            self._plan.load_app().projections[self._name],
+            self._plan.load_app().projection(self._unit.view, self._unit.version),
+            self._unit,
             shards,
             RemoteCheckpoints(self._directory),
             config,
             generation=self._generation,
+            serves=await call_patiently(self._directory.serves, self._unit),
         )
         await self._runner.start()
         return Inbox(new_epoch(), self._runner.handle, config)

@@ -10,22 +10,34 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from eventray.domain.errors import EventRayError
+from eventray.domain.errors import EventRayError, UnknownName
 from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import DIRECTORY, answered, ask_status, call, call_patiently, end_all, find_actor, kill
+from eventray.runtime.remote import (
+    DIRECTORY,
+    answered,
+    ask_status,
+    call,
+    call_patiently,
+    end_all,
+    find_actor,
+    kill,
+    manage_unit,
+)
+from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
 from eventray.runtime.status import Status, ViewStatus, added_up
 from eventray.runtime.tailing import Tails
+from eventray.runtime.units import Unit
 from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
@@ -44,7 +56,8 @@ class Started:
 
     plan: Plan
     manifest: Manifest
-    views: tuple[str, ...]
+    units: tuple[Unit, ...]
+    serving: dict[str, int]
 
 
 class Directory(Pulsing):
@@ -60,7 +73,7 @@ class Directory(Pulsing):
         self._ending = False
         self._ended = asyncio.Event()
         self._opened = asyncio.Event()
-        self._views: dict[str, Any] = {}
+        self._views: dict[Unit, Any] = {}
         self._supervision: list[asyncio.Task[None]] = []
         self._lease = Lease(plan.app_name, self._end_and_exit)
         self._me = ray.get_runtime_context().current_actor
@@ -80,7 +93,7 @@ class Directory(Pulsing):
 
     async def _start(self) -> Started:
         if self._started is not None:
-            return self._started
+            return replace(self._started, serving=dict(self._serving.versions))
         async with self._starting:
             if self._started is None:
                 await self._open()
@@ -95,7 +108,7 @@ class Directory(Pulsing):
                         self._kill_all()
                     await self._checkpoints.close()
                     raise
-                self._started = Started(self._plan, self._manifest, tuple(self._views))
+                self._started = Started(self._plan, self._manifest, tuple(self._views), dict(self._serving.versions))
                 loop = asyncio.get_running_loop()
                 steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
                 self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
@@ -122,6 +135,8 @@ class Directory(Pulsing):
         self._checkpoints = await CheckpointStore.open(
             directory, run=plan.run, durability=plan.config.durability, store_id=self._manifest.store_id
         )
+        self._serving = Serving(self._app, self._checkpoints)
+        await self._serving.load()
         self._shards = Shards(plan, self._manifest, self._me, actor_options)
         self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
         self._tails = Tails(plan.app_name, plan.config, self._me, self._manifest.shards, actor_options)
@@ -134,18 +149,18 @@ class Directory(Pulsing):
             await end_all(self._plan.app_name, lambda name: name != DIRECTORY)
         await self._shards.place(resumed=self._resumed)
         self._opened.set()
-        self._views = {name: self._find_view(name) for name in self._app.projections}
+        self._views = {unit: self._find_view(unit) for unit in self._app.units}
         await self._shards.start(resumed=self._resumed)
         await asyncio.gather(
             *(call_patiently(view.wake, patience_s=float("inf")) for view in self._views.values()),
             return_exceptions=self._resumed,
         )
 
-    def _find_view(self, name: str) -> Any:
-        actor_name = f"view/{name}"
-        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, name)).options(
+    def _find_view(self, unit: Unit) -> Any:
+        actor_name = f"view/{unit}"
+        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, unit.view)).options(
             **actor_options(actor_name, self._plan.app_name)
-        ).remote(self._plan, self._me, name, self._manifest.shards, self._manifest.generation)
+        ).remote(self._plan, self._me, unit, self._manifest.shards, self._manifest.generation)
 
     # what shards and views ask
 
@@ -210,10 +225,33 @@ class Directory(Pulsing):
         return await self._shards.locate(index)
 
     @answered
-    async def view(self, name: str) -> Any:
-        """The actor of a view."""
+    async def view(self, unit: Unit, own: bool) -> Any:
+        """The actor of a unit, for queries of its view; with `own` also if its version does not serve.
+
+        Raises:
+            UnknownName: there is none. ViewMoved: another version serves.
+        """
         await self._start()
-        return self._views[name]
+        if unit not in self._views:
+            raise UnknownName("view", str(unit), tuple(map(str, self._views)))
+        if not own:
+            self._serving.require(unit)
+        return self._views[unit]
+
+    @answered
+    async def serves(self, unit: Unit) -> bool:
+        """Whether a unit is to answer for its view."""
+        await self._opened.wait()
+        return self._serving.serves(unit)
+
+    @answered
+    async def switch(self, view: str, version: int, heads: dict[int, int]) -> None:
+        """Let another version of a view serve."""
+        await self._start()
+        await self._serving.switch(view, version, heads, self._manage)
+
+    async def _manage(self, unit: Unit, method: str, *args: Any) -> Any:
+        return await manage_unit(self._views[unit], unit, method, *args)
 
     @answered
     async def activate(self, aggregate: str, id: str) -> Any:
@@ -244,15 +282,18 @@ class Directory(Pulsing):
 
     async def _wake_all(self) -> None:
         """Ray restarts what crashed and tells nobody: a call makes it take up its work again."""
-        await asyncio.gather(self._shards.wake(), *(self._wake_view(name) for name in self._views))
+        await asyncio.gather(self._shards.wake(), *(self._wake_view(unit) for unit in self._views))
 
-    async def _wake_view(self, name: str) -> None:
-        if isinstance(await ask_status(self._views[name]), TargetLost):
-            self._views[name] = self._find_view(name)  # made again when someone has ended it for good
+    async def _wake_view(self, unit: Unit) -> None:
+        status = await ask_status(self._views[unit])
+        if isinstance(status, TargetLost):
+            self._views[unit] = self._find_view(unit)  # made again when someone has ended it for good
+        elif isinstance(status, ViewStatus):
+            await self._serving.reconcile(unit, status, self._manage)
 
     def _watched(self) -> dict[str, Any]:
         shards = {f"shard {index}": actor for index, actor in self._shards.actors.items()}
-        views = {f"view {name}": actor for name, actor in self._views.items()}
+        views = {f"view {unit}": actor for unit, actor in self._views.items()}
         return {} if self._ending else {**shards, **views, **self._tails.actors, **self._placer.actors}
 
     @answered
@@ -270,11 +311,23 @@ class Directory(Pulsing):
             False,
             shards,
             tuple(
-                status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
-                for name, status in zip(self._views, views, strict=True)
+                status if isinstance(status, ViewStatus) else self._unavailable(unit, str(status))
+                for unit, status in zip(self._views, views, strict=True)
             ),
             tuple(activations),
             (*self._placer.counts(), *added_up(shards)),
+        )
+
+    def _unavailable(self, unit: Unit, reason: str) -> ViewStatus:
+        return ViewStatus(
+            unit.view,
+            "unavailable",
+            {},
+            reason=reason,
+            version=unit.version,
+            partition=unit.partition,
+            replica=unit.replica,
+            serves=self._serving.serves(unit),
         )
 
     # the driver's lease
