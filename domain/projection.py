@@ -12,6 +12,7 @@ from typing import (
     Literal,
     NoReturn,
     ParamSpec,
+    Protocol,
     TypeAlias,
     TypeVar,
     dataclass_transform,
@@ -21,11 +22,14 @@ from typing import (
 
 from eventray.domain.fields import check_stored_name, defining_frame, make_dataclass
 from eventray.domain.messages import Receipt
-from eventray.domain.response import Response
+from eventray.domain.response import Answer
 
 P = ParamSpec("P")
 V = TypeVar("V")
 R = TypeVar("R")
+M = TypeVar("M")
+
+ACTORS_MAX = 256  # partitions or replicas of a view; each is a process
 
 OnError: TypeAlias = Literal["stop", "park"]
 """What a view does with an event that it cannot apply."""
@@ -42,10 +46,17 @@ class Projection:
     `@query` read it.
 
     Class keywords: `name=` is the stored name (else the class name); raise `version=` when `apply` changes its
-    meaning, so that the view is built anew from the log. When `apply` raises, the view is taken back to what it was
+    meaning, so that the view is built anew from the log: alone, or beside the class of the version before it, with the
+    same `name=`, in its shadow until `runtime.switch(...)`. When `apply` raises, the view is taken back to what it was
     before the event and the event is applied again, up to `retries=` times (3); then `on_error=` says what happens:
     "stop" (the default) keeps the last good state serving, until the app is started again with an `apply` that works;
     "park" leaves the event behind as a dead letter and goes on. A derived class has what its base class has.
+
+    `partitions=n` spreads the view over n actors. A static method `key(event, meta)` says to which an event belongs:
+    the str, int or bytes that it gives is hashed, and each actor applies the events of its own keys. Each reads the
+    whole log, though, and decodes what it wants of it. A query then says where it goes: `@query(key="id")`, to the one
+    that has the key in parameter `id`; `@query(merge=sum)`, to all, and `sum` makes one answer of a list of theirs (see
+    `query`). `replicas=n` runs each of these actors n times for more reads: a client asks them in turn.
 
     A method `merge(self, other)` lets the view be built in parallel: it adds to this view all that `other`, another
     instance of the class, has seen. The two have followed different shards, so different streams, from their beginning;
@@ -62,6 +73,8 @@ class Projection:
     __projection_version__: ClassVar[int]
     __on_error__: ClassVar[OnError] = "stop"
     __retries__: ClassVar[int] = 3
+    __partitions__: ClassVar[int] = 1
+    __replicas__: ClassVar[int] = 1
 
     def __init_subclass__(
         cls,
@@ -70,6 +83,8 @@ class Projection:
         version: int = 1,
         on_error: OnError | None = None,
         retries: int | None = None,
+        partitions: int | None = None,
+        replicas: int | None = None,
         **keywords: Any,
     ) -> None:
         super().__init_subclass__(**keywords)
@@ -84,7 +99,17 @@ class Projection:
             if type(retries) is not int or retries < 0:
                 raise ValueError(f"{cls.__name__}: retries={retries!r} must be 0, 1, 2, ...")
             cls.__retries__ = retries
+        if partitions is not None:
+            cls.__partitions__ = _count(cls, "partitions", partitions)
+        if replicas is not None:
+            cls.__replicas__ = _count(cls, "replicas", replicas)
         make_dataclass(cls, defining_frame(), frozen=False, kw_only=True)
+
+
+def _count(cls: type[Any], keyword: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value <= ACTORS_MAX:
+        raise ValueError(f"{cls.__name__}: {keyword}={value!r} must be 1 to {ACTORS_MAX}")
+    return value
 
 
 class BoundQuery(Generic[P, R]):
@@ -100,7 +125,7 @@ class BoundQuery(Generic[P, R]):
         """The answer of this very view."""
         return self._query.function(self._instance, *args, **kwargs)
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Response[R]:
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Answer[R]:
         """Ask the view (on a handle, as `runtime.view` returns it).
 
         Raises:
@@ -160,8 +185,15 @@ class UnboundQuery(Generic[P, R]):
 class QueryDescriptor(Generic[V, P, R]):
     """What `@query` leaves in the class."""
 
-    def __init__(self, function: Callable[Concatenate[V, P], R]) -> None:
+    def __init__(
+        self,
+        function: Callable[Concatenate[V, P], R],
+        key: str | None = None,
+        merge: Callable[..., R] | None = None,
+    ) -> None:
         self.function: Callable[..., R] = function
+        self.key = key
+        self.merge = merge
         self.name: str = getattr(function, "__name__", "query")
         self.__doc__ = function.__doc__
 
@@ -179,9 +211,40 @@ class QueryDescriptor(Generic[V, P, R]):
         return BoundQuery(self, instance)
 
 
-def query(function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]:
-    """Mark a method as a query: it reads the view and returns a value of its annotated return type."""
-    return QueryDescriptor(function)
+class _Marker(Protocol):
+    """`@query(...)` with keywords that say nothing of the type of the answer."""
+
+    def __call__(self, function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]: ...
+
+
+class _MergedMarker(Protocol[M]):
+    """`@query(merge=...)`: what merges gives what the query answers."""
+
+    def __call__(self, function: Callable[Concatenate[V, P], M], /) -> QueryDescriptor[V, P, M]: ...
+
+
+@overload
+def query(function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]: ...
+@overload
+def query(*, key: str) -> _Marker: ...
+@overload
+def query(*, merge: Callable[..., M]) -> _MergedMarker[M]: ...
+def query(
+    function: Callable[..., Any] | None = None, /, *, key: str | None = None, merge: Callable[..., Any] | None = None
+) -> Any:
+    """Mark a method as a query: it reads the view and returns a value of its annotated return type.
+
+    In a projection with partitions it says in addition where it is asked.
+
+    Args:
+        key: the parameter whose value is the key (as the projection's `key` gives it) of the one partition to ask.
+        merge: all are asked, and this makes one answer of the list of theirs: `merge=sum`. It runs in the caller's
+            process. Parameters of it that have the name of one of the query's get the same value: so
+            `merge=lambda parts, n: heapq.nlargest(n, itertools.chain(*parts))` for a query with a parameter `n`.
+    """
+    if function is not None:
+        return QueryDescriptor(function)
+    return lambda function: QueryDescriptor(function, key, merge)
 
 
 def queries_of(cls: type[Any]) -> dict[str, QueryDescriptor[Any, ..., Any]]:

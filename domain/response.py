@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -33,4 +33,17 @@ class Response(Protocol[T]):
 
     def future(self) -> Future[T]:
         """The same outcome as a `concurrent.futures.Future`."""
+        ...
+
+
+class Answer(Response[T], Protocol[T]):
+    """The outcome of a query that is on its way."""
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Up to which position of each shard its view had applied the log; of several partitions the least.
+
+        Raises:
+            RuntimeError: the answer is not there yet, or it is an error.
+        """
         ...

@@ -24,7 +24,7 @@ from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
-from eventray.runtime.metrics import Outcomes, Sample, of_shard, with_refused
+from eventray.runtime.metrics import Sample, of_shard
 from eventray.runtime.metrics_ray import PUBLISH_S, publish_regularly
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
@@ -40,6 +40,7 @@ from eventray.runtime.remote import (
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.tail import followed
 from eventray.runtime.tailing import NodeTail
+from eventray.runtime.units import Unit
 from eventray.runtime.watching import Pulsing, Watch
 from eventray.runtime.wire import Batch, pack_page, pack_reply, unpack_commands, unpack_queries
 from eventray.store.failures import translated
@@ -247,19 +248,19 @@ CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_"
 
 
 class ViewShell(Shell):
-    """One view: follows the shards, answers queries."""
+    """One unit of a view: follows the shards, answers queries."""
 
-    def __init__(self, plan: Plan, directory: Any, name: str, shards: int, generation: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, unit: Unit, shards: int, generation: int) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
-        self._name = name
+        self._unit = unit
         self._shards = shards
         self._generation = generation
         self._runner: ProjectionRunner | None = None
 
     def __repr__(self) -> str:
-        return self._name
+        return str(self._unit)
 
     @staticmethod
     def _unpack(data: bytes) -> Batch:
@@ -268,14 +269,16 @@ class ViewShell(Shell):
     async def _start(self) -> Inbox:
         config = self._plan.config
         locate = partial(call, self._directory.locate)
-        tail = NodeTail(self._directory, self._name)
+        tail = NodeTail(self._directory, str(self._unit))
         shards = {index: followed(RemoteShard(index, locate, PATIENCE_S), tail) for index in range(self._shards)}
         self._runner = ProjectionRunner(
-            self._plan.load_app().projections[self._name],
+            self._plan.load_app().projection(self._unit.view, self._unit.version),
+            self._unit,
             shards,
             RemoteCheckpoints(self._directory),
             config,
             generation=self._generation,
+            serves=await call_patiently(self._directory.serves, self._unit),
         )
         await self._runner.start()
         return Inbox(new_epoch(), self._runner.handle, config)
@@ -318,7 +321,6 @@ class ActivationShell(Shell):
         self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S)
         self._app: App | None = None
         self._host: DedicatedHost | None = None
-        self._told: Outcomes = Counter()
 
     def __repr__(self) -> str:
         return f"{self._aggregate}({self._id})"
@@ -331,7 +333,6 @@ class ActivationShell(Shell):
                 with contextlib.suppress(TargetLost):  # a Directory that is away does not count it
                     await call(self._directory.restarted, self._aggregate)
         self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
-        self._told = Counter()
         return Inbox(new_epoch(), self._host.handle, config)
 
     async def _publish(self) -> None:
@@ -341,16 +342,9 @@ class ActivationShell(Shell):
 
     async def _tell_outcomes(self) -> None:
         """The Directory publishes them: Ray keeps what a process has counted for ever, and of these there are many."""
-        if self._host is None:
-            return
-        ended = with_refused(self._host.outcomes, self._overloaded[self._aggregate])
-        more, before = ended - self._told, self._told
-        if more:
-            self._told = ended
-            try:
+        if self._host is not None and (more := self._host.take_outcomes(self._overloaded[self._aggregate])):
+            with contextlib.suppress(TargetLost, EventRayError):  # a Directory that is away does not count them
                 await call(self._directory.count_commands, self._aggregate, more)
-            except (TargetLost, EventRayError):
-                self._told = before
 
     @answered
     async def hello(self, client: str) -> int:

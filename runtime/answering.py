@@ -26,6 +26,8 @@ from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.viewstate import ViewState
 from eventray.runtime.wire import Answerer, Kind, QueryItem
 
+_RETIRED = "another version of the view serves"
+
 
 @dataclass(slots=True)
 class _Waiter:
@@ -41,6 +43,9 @@ class Answering:
         waiting_max: how many may wait; more are refused at once.
         state: gives the view's state, or None while it has none that may be shown.
         stopped: gives why the view applies nothing more, or "".
+
+    Attributes:
+        serves: whether its version answers for the view; else it answers only who asks for this version.
     """
 
     def __init__(
@@ -50,13 +55,17 @@ class Answering:
         waiting_max: int,
         state: Callable[[], ViewState | None],
         stopped: Callable[[], str],
+        *,
+        serves: bool = True,
     ) -> None:
+        self.serves = serves
         self._model = model
         self._generation = generation
         self._waiting_max = waiting_max
         self._state = state
         self._stopped = stopped
         self._waiters: list[_Waiter] = []
+        self._moved: asyncio.Future[None] | None = None  # until the state changes, where somebody waits for that
         self.outcomes: Outcomes = Counter()  # how queries ended in this process
 
     @property
@@ -66,6 +75,9 @@ class Answering:
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
+        if not (self.serves or item.shadow):
+            answer(Kind.AGAIN, _RETIRED)
+            return
         if item.generation not in (0, self._generation):
             store, advice = (
                 f"the store of view {self._model.name}",
@@ -92,6 +104,9 @@ class Answering:
 
     def wake(self) -> None:
         """The view has moved on: answer whom that was enough for; if it has stopped, the others, too."""
+        if self._moved is not None:
+            self._moved.set_result(None)
+            self._moved = None
         state, stopped = self._state(), self._stopped()
         for waiter in list(self._waiters):
             if state is not None and _has(state, waiter.item.after):
@@ -100,6 +115,29 @@ class Answering:
             elif stopped:
                 self.outcomes["failed"] += 1
                 self._end(waiter, Kind.ERROR, ProjectionStopped(self._model.name, stopped))
+
+    def serve(self) -> None:
+        """Answer for the view."""
+        self.serves = True
+
+    def retire(self) -> None:
+        """Answer for it no more: who waits is sent to the version that does."""
+        self.serves = False
+        for waiter in list(self._waiters):
+            if not waiter.item.shadow:
+                self._end(waiter, Kind.AGAIN, _RETIRED)
+
+    async def reach(self, positions: Mapping[int, int]) -> None:
+        """Wait until the view shows a state at these positions.
+
+        Raises:
+            ProjectionStopped: it will not.
+        """
+        while (state := self._state()) is None or not _has(state, positions):
+            if self._stopped():
+                raise ProjectionStopped(self._model.name, self._stopped())
+            self._moved = self._moved or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._moved)
 
     def close(self) -> None:
         """Send whoever waits to the view's next process."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.annotated import resolve
+from eventray.domain.errors import UnknownName
 from eventray.domain.hints import resolve_class
 from eventray.domain.messages import Event
 from eventray.domain.projection import Projection
@@ -21,6 +22,7 @@ from eventray.runtime.model import (
     projection_model,
 )
 from eventray.runtime.placement import Dedicated, Packed, Placement
+from eventray.runtime.units import SEPARATORS, units_of
 
 _APP_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TAKEN = ("view", "process", "directory", "tail")
@@ -32,11 +34,13 @@ class App:
     Args:
         name: letters, digits, `-`, `_` and `.`, at most 64: the namespace in Ray and the owner of the store.
         aggregates: classes derived from Aggregate.
-        projections: classes derived from Projection.
+        projections: classes derived from Projection. Of several with one name and different versions the oldest serves
+            until `runtime.switch(...)`; the others follow the log in its shadow.
         placement: aggregate class -> Dedicated(...) or Packed(...); Dedicated() for those not in it.
 
     Attributes:
-        aggregates, projections: their models by stored name.
+        aggregates, projections: their models by stored name; of a projection with several versions the oldest.
+        units: the actors that the views are made of.
         events: all events.
 
     Raises:
@@ -68,11 +72,41 @@ class App:
         for aggregate in aggregate_classes:
             _check_name(aggregate, aggregate.__aggregate_name__)
             _add(self.aggregates, aggregate_model(aggregate, events))
-        self.projections: dict[str, ProjectionModel] = {}
+        self._versions: dict[str, dict[int, ProjectionModel]] = {}
         for projection in projection_classes:
-            _check_name(projection, projection.__projection_name__)
-            _add(self.projections, projection_model(projection, events))
+            name = projection.__projection_name__
+            _check_name(projection, name)
+            _add(self._versions.setdefault(name, {}), projection_model(projection, events))
+        self.projections = {name: versions[min(versions)] for name, versions in self._versions.items()}
+        self.units = tuple(unit for model in self.projection_models for unit in units_of(model))
         self._placement = self._checked(placement or {})
+
+    @property
+    def projection_models(self) -> Iterator[ProjectionModel]:
+        """The models of all projections in all their versions."""
+        for versions in self._versions.values():
+            yield from versions.values()
+
+    def versions_of(self, projection: str) -> tuple[int, ...]:
+        """The versions of a projection, oldest first.
+
+        Raises:
+            UnknownName: there is no such projection.
+        """
+        if projection not in self._versions:
+            raise UnknownName("projection", projection, tuple(self._versions))
+        return tuple(sorted(self._versions[projection]))
+
+    def projection(self, name: str, version: int) -> ProjectionModel:
+        """The model of one version of a projection.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        versions = self.versions_of(name)
+        if version not in versions:
+            raise UnknownName(f"version of {name}", str(version), tuple(map(str, versions)))
+        return self._versions[name][version]
 
     def placement_of(self, name: str) -> Placement:
         """Where instances of the aggregate with that stored name live.
@@ -97,7 +131,7 @@ class App:
     def __reduce__(self) -> tuple[Any, ...]:
         placement = {model.cls: self._placement[name] for name, model in self.aggregates.items()}
         aggregates = tuple(model.cls for model in self.aggregates.values())
-        projections = tuple(model.cls for model in self.projections.values())
+        projections = tuple(model.cls for model in self.projection_models)
         return _rebuild, (self.name, aggregates, projections, placement, self.events.classes)
 
     def __repr__(self) -> str:
@@ -133,17 +167,23 @@ def _all_events(classes: Iterable[type[Any]]) -> frozenset[type[Event]]:
 def _check_name(cls: type[Any], name: str) -> None:
     if "/" in name:
         raise ValueError(f"{cls.__name__}: the name {name!r} holds a '/', which separates it from the id in a stream")
+    if issubclass(cls, Projection) and any(mark in name for mark in SEPARATORS):
+        raise ValueError(f"{cls.__name__}: the name {name!r} holds one of {SEPARATORS}, by which its parts are named")
     if issubclass(cls, Aggregate) and (name in _TAKEN or name.startswith("shard-")):
         raise ValueError(
             f"{cls.__name__}: the name {name!r} is reserved, actors of the engine are called so; give it another name="
         )
 
 
-def _add(models: dict[str, Any], model: AggregateModel | ProjectionModel) -> None:
-    known = models.get(model.name)
+def _add(models: dict[Any, Any], model: AggregateModel | ProjectionModel) -> None:
+    key: str | int
+    key, same, advice = model.name, "", "name="
+    if isinstance(model, ProjectionModel):
+        key, same, advice = model.version, f" with version {model.version}", "name=, or another version="
+    known = models.get(key)
     if known is not None:
         raise TypeError(
             f"{known.cls.__module__}.{known.cls.__qualname__} and {model.cls.__module__}.{model.cls.__qualname__} "
-            f"are both named {model.name!r}: give one of them another name="
+            f"are both named {model.name!r}{same}: give one of them another {advice}"
         )
-    models[model.name] = model
+    models[key] = model

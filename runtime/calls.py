@@ -22,7 +22,7 @@ class Parameters:
         TypeError: naming method and parameter: no annotation, `*args` or `**kwargs`, or what cannot be stored.
     """
 
-    __slots__ = ("_bundle", "_codec", "_positional", "where")
+    __slots__ = ("_bundle", "_codec", "_positional", "names", "required", "where")
 
     def __init__(self, function: Callable[..., Any], where: str) -> None:
         self.where = where
@@ -31,6 +31,8 @@ class Parameters:
             raise TypeError(f"{where}: it has no self; a command or query is an ordinary method")
         self._positional = [p.name for p in parameters[1:] if p.kind is p.POSITIONAL_ONLY]
         fields = [_field(parameter, f"{where}.{parameter.name}") for parameter in parameters[1:]]
+        self.names = tuple(name for name, *_ in fields)
+        self.required = any(parameter.default is parameter.empty for parameter in parameters[1:])
         self._bundle = dataclasses.make_dataclass("Arguments", fields, eq=False, repr=False)
         self._bundle.__name__ = where  # what the codec's errors say
         self._bundle.__init__.__qualname__ = where  # type: ignore[misc]  # what Python's errors say
@@ -117,9 +119,25 @@ class CommandModel:
 
 
 class QueryModel:
-    """A query of a projection class."""
+    """A query of a projection class.
 
-    __slots__ = ("_function", "_parameters", "_result", "decode", "encode", "name", "where")
+    Attributes:
+        name: of the method.
+        key: the parameter whose value says which partition is asked, or None.
+    """
+
+    __slots__ = (
+        "_function",
+        "_merge",
+        "_merge_takes",
+        "_parameters",
+        "_result",
+        "decode",
+        "encode",
+        "key",
+        "name",
+        "where",
+    )
 
     def __init__(self, query: QueryDescriptor[Any, ..., Any], name: str, where: str) -> None:
         check_ordinary(query.function, where)
@@ -133,6 +151,48 @@ class QueryModel:
         if "return" not in hints:
             raise TypeError(f"{where} has no return annotation: say what it answers, so that it can be sent")
         self._result: Codec[Any] = Codec(hints["return"], f"{where}()")
+        self.key = query.key
+        if query.key is not None and query.key not in self._parameters.names:
+            raise TypeError(
+                f"{where}: key={query.key!r} is none of its parameters: {', '.join(self._parameters.names)}"
+            )
+        self._merge = query.merge
+        self._merge_takes = () if query.merge is None else self._taken_by(query.merge)
+
+    def _taken_by(self, merge: Callable[..., Any]) -> tuple[str, ...]:
+        """The query's parameters that its merge gets, too."""
+        try:
+            _, *others = inspect.signature(merge).parameters.values()
+        except ValueError:  # of some builtins nothing is known
+            return ()
+        for other in others:
+            if other.default is other.empty and other.name not in self._parameters.names:
+                raise TypeError(f"{self.where}: its merge has a parameter {other.name!r}, which the query has not")
+        return tuple(other.name for other in others if other.name in self._parameters.names)
+
+    @property
+    def needs_arguments(self) -> bool:
+        """Whether it cannot be asked without arguments."""
+        return self._parameters.required
+
+    @property
+    def merges(self) -> bool:
+        """Whether it can ask all partitions of a view."""
+        return self._merge is not None
+
+    def key_in(self, args: bytes) -> object:
+        """The key in encoded arguments, which says what partition is asked; None where the query names none."""
+        return None if self.key is None else self.decode(args)[self.key]
+
+    def merged(self, answers: list[Any], args: bytes) -> Any:
+        """One answer of those of all partitions.
+
+        Raises:
+            Exception: whatever the class's merge raises.
+        """
+        assert self._merge is not None
+        known = self.decode(args) if self._merge_takes else {}
+        return self._merge(answers, **{name: known[name] for name in self._merge_takes})
 
     def call(self, view: Projection, kwargs: dict[str, object]) -> Any:
         """Ask the view."""

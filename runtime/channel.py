@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Protocol
 
+from eventray.domain.errors import EventRayError
 from eventray.runtime.wire import Batch, Reply
 
 
 class TargetLost(Exception):  # noqa: N818  (control flow between engine parts; users never see it)
     """The target cannot be reached; whether it ran what was sent is not known."""
+
+
+class ViewMoved(EventRayError):  # noqa: N818  (as above)
+    """Another version of the view serves now: ask that. (Users never see it, either.)"""
+
+    def __init__(self, view: str, version: int) -> None:
+        super().__init__(view, version)
+        self.view = view
+        self.version = version
 
 
 class Channel(Protocol):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from eventray.domain.errors import StoreCorrupted, UnknownName
+from eventray.domain.errors import StoreCorrupted
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.response import Response
 from eventray.runtime.timetravel import EPOCH
-from eventray.runtime.transport import Transport
+from eventray.runtime.transport import Transport, units_of_view
 from eventray.store.port import ShardPort
 from eventray.store.records import StoredLetter
 
@@ -20,7 +20,9 @@ from eventray.store.records import StoredLetter
 class DeadLetter:
     """An event that a view could not apply and left behind (`on_error="park"`).
 
-    `id` names it within its view (shard and position); `reason` is what was raised, with the traceback's last frames.
+    `view` is its name, with what tells apart versions, partitions and replicas, like `Balances@2#3`: each leaves behind
+    for itself. `id` names the event within it (shard and position); `reason` is what was raised, with the traceback's
+    last frames.
     """
 
     view: str
@@ -41,7 +43,7 @@ Letters: TypeAlias = list[DeadLetter]
 
 
 class DeadLetters:
-    """The dead letters of one view. Each Response fails with UnknownName for a name of no view."""
+    """The dead letters of one view, in all its versions. Each Response fails with UnknownName for a name of no view."""
 
     def __init__(self, view: str, engine: EngineLoop, started: Awaitable[None], transport: Transport) -> None:
         self._view = view
@@ -50,7 +52,7 @@ class DeadLetters:
         self._transport = transport
 
     def list(self) -> Response[Letters]:
-        """All of them, by shard and position."""
+        """All of them, by version and partition, shard and position."""
         return self._engine.spawn(self._list())
 
     def retry(self, letters: Iterable[DeadLetter | str] | None = None) -> Response[dict[str, str]]:
@@ -58,7 +60,8 @@ class DeadLetters:
 
         Gives by id why each failed again (it stays a dead letter), or "" where it was applied: once, whatever crashes.
         The event then comes later than those that were written after it. A projection that depends on their order is
-        better served by a new `version=`, which is built from the whole log.
+        better served by a new `version=`, which is built from the whole log. An id stands for the event in every
+        version, partition and replica that has left it behind.
 
         The Response fails with UnknownName for what is no dead letter (any more), with EventRayError when the view is
         lost or cannot be saved meanwhile.
@@ -74,21 +77,29 @@ class DeadLetters:
 
     async def _list(self) -> Letters:
         await self._started
-        if self._view not in self._transport.views:
-            raise UnknownName("projection", self._view, self._transport.views)
         found: Letters = []
-        for shard in self._transport.shards.values():
-            after = 0
-            while page := await shard.dead_letters(self._view, after=after):
-                after = page[-1].position
-                found += [await _shown(shard, letter) for letter in page]
+        for unit in units_of_view(self._transport, self._view):
+            for shard in self._transport.shards.values():
+                after = 0
+                while page := await shard.dead_letters(str(unit), after=after):
+                    after = page[-1].position
+                    found += [await _shown(shard, letter) for letter in page]
         return found
 
     async def _manage(self, method: str, letters: Iterable[DeadLetter | str] | None) -> dict[str, str]:
-        chosen = places(await self._list() if letters is None else letters)
-        await self._started
-        outcomes = await self._transport.manage(self._view, method, chosen)
-        return {f"{shard}:{at}": outcome for (shard, at), outcome in zip(chosen, outcomes, strict=True)}
+        listed = await self._list()
+        chosen = listed if letters is None else [*letters]
+        units, places = units_of_view(self._transport, self._view), list(dict.fromkeys(map(_place, chosen)))
+        left = {str(unit): {_place(letter) for letter in listed if letter.view == str(unit)} for unit in units}
+        outcomes: dict[str, str] = {}
+        for unit in units:
+            # what is listed nowhere, the first is asked for: it says what it has
+            known = left[str(unit)] | (set(places) - set().union(*left.values()) if unit == units[0] else set())
+            mine = [place for place in places if place in known]
+            if mine:
+                for (shard, at), outcome in zip(mine, await self._transport.manage(unit, method, mine), strict=True):
+                    outcomes[f"{shard}:{at}"] = outcomes.get(f"{shard}:{at}") or outcome
+        return {f"{shard}:{at}": outcomes[f"{shard}:{at}"] for shard, at in places}
 
 
 async def _shown(shard: ShardPort, letter: StoredLetter) -> DeadLetter:
@@ -101,16 +112,9 @@ async def _shown(shard: ShardPort, letter: StoredLetter) -> DeadLetter:
     return DeadLetter(letter.consumer, id, record.stream, record.version, record.type, parked_at, letter.reason)
 
 
-def places(letters: Iterable[DeadLetter | str]) -> list[tuple[int, int]]:
-    """Shard and position of dead letters, given themselves or by their ids.
-
-    Raises:
-        ValueError: an id that is none.
-    """
-    return [_place(letter.id if isinstance(letter, DeadLetter) else letter) for letter in letters]
-
-
-def _place(id: str) -> tuple[int, int]:
+def _place(letter: DeadLetter | str) -> tuple[int, int]:
+    """Shard and position of a dead letter, given itself or by its id; ValueError: an id that is none."""
+    id = letter.id if isinstance(letter, DeadLetter) else letter
     shard, _, position = id.partition(":")
     if not shard.isdecimal() or not position.isdecimal():
         raise ValueError(f"{id!r} is no id of a dead letter: they look like 0:17, shard and position")

@@ -9,26 +9,38 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from eventray.domain.errors import EventRayError
+from eventray.domain.errors import EventRayError, UnknownName
 from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
-from eventray.runtime.metrics import Outcomes, Sample, of_activations, of_commands, of_parts
+from eventray.runtime.metrics import Outcomes
 from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.placing import Placer
-from eventray.runtime.remote import DIRECTORY, answered, ask_status, call, call_patiently, end_all, find_actor, kill
+from eventray.runtime.remote import (
+    DIRECTORY,
+    answered,
+    ask_status,
+    call,
+    call_patiently,
+    end_all,
+    find_actor,
+    kill,
+    manage_unit,
+)
+from eventray.runtime.reporting import Reporting
+from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
-from eventray.runtime.status import ShardStatus, Status, ViewStatus, added_up
+from eventray.runtime.status import Status, ViewStatus
 from eventray.runtime.tailing import Tails
+from eventray.runtime.units import Unit
 from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
@@ -47,7 +59,8 @@ class Started:
 
     plan: Plan
     manifest: Manifest
-    views: tuple[str, ...]
+    units: tuple[Unit, ...]
+    serving: dict[str, int]
 
 
 class Directory(Pulsing):
@@ -63,8 +76,7 @@ class Directory(Pulsing):
         self._ending = False
         self._ended = asyncio.Event()
         self._opened = asyncio.Event()
-        self._views: dict[str, Any] = {}
-        self._outcomes: defaultdict[str, Outcomes] = defaultdict(Counter)  # of dedicated activations, by class
+        self._views: dict[Unit, Any] = {}
         self._supervision: list[asyncio.Task[None]] = []
         self._lease = Lease(plan.app_name, self._end_and_exit)
         self._me = ray.get_runtime_context().current_actor
@@ -84,7 +96,7 @@ class Directory(Pulsing):
 
     async def _start(self) -> Started:
         if self._started is not None:
-            return self._started
+            return replace(self._started, serving=dict(self._serving.versions))
         async with self._starting:
             if self._started is None:
                 await self._open()
@@ -99,11 +111,13 @@ class Directory(Pulsing):
                         self._kill_all()
                     await self._checkpoints.close()
                     raise
-                self._started = Started(self._plan, self._manifest, tuple(self._views))
+                self._started = Started(self._plan, self._manifest, tuple(self._views), dict(self._serving.versions))
                 loop = asyncio.get_running_loop()
                 steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
                 self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
-                self._supervision.append(loop.create_task(publish_regularly(self._plan.app_name, self._samples)))
+                self._supervision.append(
+                    loop.create_task(publish_regularly(self._plan.app_name, self._reporting.samples))
+                )
                 if not self._detached:
                     self._lease.require()
         return self._started
@@ -127,8 +141,12 @@ class Directory(Pulsing):
         self._checkpoints = await CheckpointStore.open(
             directory, run=plan.run, durability=plan.config.durability, store_id=self._manifest.store_id
         )
+        self._serving = Serving(self._app, self._checkpoints)
+        await self._serving.load()
         self._shards = Shards(plan, self._manifest, self._me, actor_options)
         self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
+        where = plan.app_name, plan.directory
+        self._reporting = Reporting(where, self._shards, self._placer, self._serving, lambda: self._views)
         self._tails = Tails(plan.app_name, plan.config, self._me, self._manifest.shards, actor_options)
 
     async def _wait_until_serving(self) -> None:
@@ -139,18 +157,18 @@ class Directory(Pulsing):
             await end_all(self._plan.app_name, lambda name: name != DIRECTORY)
         await self._shards.place(resumed=self._resumed)
         self._opened.set()
-        self._views = {name: self._find_view(name) for name in self._app.projections}
+        self._views = {unit: self._find_view(unit) for unit in self._app.units}
         await self._shards.start(resumed=self._resumed)
         await asyncio.gather(
             *(call_patiently(view.wake, patience_s=float("inf")) for view in self._views.values()),
             return_exceptions=self._resumed,
         )
 
-    def _find_view(self, name: str) -> Any:
-        actor_name = f"view/{name}"
-        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, name)).options(
+    def _find_view(self, unit: Unit) -> Any:
+        actor_name = f"view/{unit}"
+        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, unit.view)).options(
             **actor_options(actor_name, self._plan.app_name)
-        ).remote(self._plan, self._me, name, self._manifest.shards, self._manifest.generation)
+        ).remote(self._plan, self._me, unit, self._manifest.shards, self._manifest.generation)
 
     # what shards and views ask
 
@@ -215,10 +233,33 @@ class Directory(Pulsing):
         return await self._shards.locate(index)
 
     @answered
-    async def view(self, name: str) -> Any:
-        """The actor of a view."""
+    async def view(self, unit: Unit, own: bool) -> Any:
+        """The actor of a unit, for queries of its view; with `own` also if its version does not serve.
+
+        Raises:
+            UnknownName: there is none. ViewMoved: another version serves.
+        """
         await self._start()
-        return self._views[name]
+        if unit not in self._views:
+            raise UnknownName("view", str(unit), tuple(map(str, self._views)))
+        if not own:
+            self._serving.require(unit)
+        return self._views[unit]
+
+    @answered
+    async def serves(self, unit: Unit) -> bool:
+        """Whether a unit is to answer for its view."""
+        await self._opened.wait()
+        return self._serving.serves(unit)
+
+    @answered
+    async def switch(self, view: str, version: int, heads: dict[int, int]) -> None:
+        """Let another version of a view serve."""
+        await self._start()
+        await self._serving.switch(view, version, heads, self._manage)
+
+    async def _manage(self, unit: Unit, method: str, *args: Any) -> Any:
+        return await manage_unit(self._views[unit], unit, method, *args)
 
     @answered
     async def activate(self, aggregate: str, id: str) -> Any:
@@ -240,7 +281,8 @@ class Directory(Pulsing):
     @answered
     async def count_commands(self, aggregate: str, outcomes: Outcomes) -> None:
         """How commands of a dedicated activation ended since it told that last."""
-        self._outcomes[aggregate] += outcomes
+        await self._opened.wait()
+        self._reporting.count(aggregate, outcomes)
 
     # supervision
 
@@ -254,46 +296,25 @@ class Directory(Pulsing):
 
     async def _wake_all(self) -> None:
         """Ray restarts what crashed and tells nobody: a call makes it take up its work again."""
-        await asyncio.gather(self._shards.wake(), *(self._wake_view(name) for name in self._views))
+        await asyncio.gather(self._shards.wake(), *(self._wake_view(unit) for unit in self._views))
 
-    async def _wake_view(self, name: str) -> None:
-        if isinstance(await ask_status(self._views[name]), TargetLost):
-            self._views[name] = self._find_view(name)  # made again when someone has ended it for good
+    async def _wake_view(self, unit: Unit) -> None:
+        status = await ask_status(self._views[unit])
+        if isinstance(status, TargetLost):
+            self._views[unit] = self._find_view(unit)  # made again when someone has ended it for good
+        elif isinstance(status, ViewStatus):
+            await self._serving.reconcile(unit, status, self._manage)
 
     def _watched(self) -> dict[str, Any]:
         shards = {f"shard {index}": actor for index, actor in self._shards.actors.items()}
-        views = {f"view {name}": actor for name, actor in self._views.items()}
+        views = {f"view {unit}": actor for unit, actor in self._views.items()}
         return {} if self._ending else {**shards, **views, **self._tails.actors, **self._placer.actors}
 
     @answered
     async def status(self) -> Status:
         """How every part stands."""
         await self._start()
-        (shards, views), activations = await asyncio.gather(self._parts(), self._placer.statuses())
-        return Status(
-            self._plan.app_name,
-            self._plan.directory,
-            False,
-            shards,
-            views,
-            tuple(activations),
-            (*self._placer.counts(), *added_up(shards)),
-        )
-
-    async def _parts(self) -> tuple[tuple[ShardStatus, ...], tuple[ViewStatus, ...]]:
-        """How shards and views stand."""
-        names, actors = list(self._views), list(self._views.values())
-        shards, told = await asyncio.gather(self._shards.statuses(), asyncio.gather(*map(ask_status, actors)))
-        views = (
-            status if isinstance(status, ViewStatus) else ViewStatus(name, "unavailable", {}, reason=str(status))
-            for name, status in zip(names, told, strict=True)
-        )
-        return shards, tuple(views)
-
-    async def _samples(self) -> list[Sample]:
-        parts = await self._parts()
-        commands = (sample for name, ended in self._outcomes.items() for sample in of_commands(name, ended))
-        return [*of_parts(*parts), *commands, *of_activations(self._placer.counts())]
+        return await self._reporting.status()
 
     # the driver's lease
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from eventray.domain.errors import InvalidId
 from eventray.domain.messages import CommandOptions, Heads, Receipt
+from eventray.runtime.asking import Answer
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
 from eventray.runtime.response import Response
@@ -26,8 +27,15 @@ class Sender(Protocol):
         ...
 
     def send_query(
-        self, model: ProjectionModel, query: QueryModel, args: bytes, after: After, timeout_s: float | None, stale: str
-    ) -> Response[Any]:
+        self,
+        model: ProjectionModel,
+        query: QueryModel,
+        args: bytes,
+        after: After,
+        timeout_s: float | None,
+        stale: str,
+        version: int,
+    ) -> Answer[Any]:
         """Put a query on its way."""
         ...
 
@@ -119,12 +127,12 @@ class RemoteCommand:
 
 
 class ViewHandle:
-    """One view, from afar."""
+    """One view, from afar; `version` 0: whichever serves."""
 
-    __slots__ = ("__weakref__", "_model", "_runtime")
+    __slots__ = ("__weakref__", "_model", "_runtime", "_version")
 
-    def __init__(self, runtime: Sender, model: ProjectionModel) -> None:
-        _set(self, _runtime=runtime, _model=model)
+    def __init__(self, runtime: Sender, model: ProjectionModel, version: int) -> None:
+        _set(self, _runtime=runtime, _model=model, _version=version)
 
     def __getattr__(self, name: str) -> RemoteQuery:
         model: ProjectionModel = object.__getattribute__(self, "_model")
@@ -134,7 +142,8 @@ class ViewHandle:
                 f"a handle of view {model.name} has no {name!r}: queries are {', '.join(model.queries) or 'none'}; "
                 "add a method marked @query to read more of the view"
             )
-        return RemoteQuery(object.__getattribute__(self, "_runtime"), model, query)
+        get = object.__getattribute__
+        return RemoteQuery(get(self, "_runtime"), model, query, version=get(self, "_version"))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name!r} on {self!r}: a view changes by events only")
@@ -143,14 +152,15 @@ class ViewHandle:
         return f"<handle view/{object.__getattribute__(self, '_model').name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        runtime: Sender = object.__getattribute__(self, "_runtime")
-        return _unpickled_view, (runtime.app_name, object.__getattribute__(self, "_model").cls)
+        get = object.__getattribute__
+        runtime: Sender = get(self, "_runtime")
+        return _unpickled_view, (runtime.app_name, get(self, "_model").cls, get(self, "_version"))
 
 
 class RemoteQuery:
     """A query of a view: `.remote(...)` asks it, `.options(...)` says how fresh."""
 
-    __slots__ = ("_after", "_model", "_query", "_runtime", "_stale", "_timeout_s")
+    __slots__ = ("_after", "_model", "_query", "_runtime", "_stale", "_timeout_s", "_version")
 
     def __init__(
         self,
@@ -160,7 +170,9 @@ class RemoteQuery:
         after: After = None,
         timeout_s: float | None = None,
         stale: str = "raise",
+        version: int = 0,
     ) -> None:
+        self._version = version
         self._runtime = runtime
         self._model = model
         self._query = query
@@ -168,7 +180,7 @@ class RemoteQuery:
         self._timeout_s = timeout_s
         self._stale = stale
 
-    def remote(self, *args: Any, **kwargs: Any) -> Response[Any]:
+    def remote(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         """Ask at once.
 
         Raises:
@@ -177,13 +189,14 @@ class RemoteQuery:
         """
         refuse_in_domain_code(f"{self._model.name}.{self._query.name}.remote()")
         data = self._query.encode(args, kwargs)
-        return self._runtime.send_query(self._model, self._query, data, self._after, self._timeout_s, self._stale)
+        how = self._after, self._timeout_s, self._stale, self._version
+        return self._runtime.send_query(self._model, self._query, data, *how)
 
     def options(self, *, after: After = None, timeout: float | None = None, stale: str = "raise") -> RemoteQuery:
         """The same query, answered once the view has applied `after`; at the timeout (s) it raises, or serves stale."""
         if stale not in ("raise", "serve"):
             raise ValueError(f"stale={stale!r}: choose 'raise' (the default) or 'serve'")
-        return RemoteQuery(self._runtime, self._model, self._query, after, timeout, stale)
+        return RemoteQuery(self._runtime, self._model, self._query, after, timeout, stale, self._version)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse a plain call: it would look as if it ran here."""
@@ -222,7 +235,7 @@ def _unpickled_handle(app_name: str, cls: type[Any], id: str) -> Any:
     return runtime_here(app_name).get(cls, id)
 
 
-def _unpickled_view(app_name: str, cls: type[Any]) -> Any:
+def _unpickled_view(app_name: str, cls: type[Any], version: int) -> Any:
     from eventray.runtime.client import runtime_here
 
-    return runtime_here(app_name).view(cls)
+    return runtime_here(app_name).view(cls, version or None)

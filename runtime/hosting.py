@@ -14,7 +14,7 @@ from eventray.runtime.activation import Activation
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round
-from eventray.runtime.metrics import Sample, of_activations, of_commands, with_refused
+from eventray.runtime.metrics import Outcomes, Sample, of_activations, of_commands, with_refused
 from eventray.runtime.placement import Packed
 from eventray.runtime.status import AggregateStatus
 from eventray.runtime.threads import Threads
@@ -204,7 +204,8 @@ class DedicatedHost:
         model = app.aggregates[aggregate]
         decider = Decider(model, config)
         self.activation = Activation(model, decider, stream, shard, config, take_over=True, schedule=self._run)
-        self.outcomes = decider.outcomes
+        self._outcomes = decider.outcomes
+        self._taken: Outcomes = Counter()
         self.leaving = False
         self._expecting_until = time.monotonic() + FIRST_COMMAND_S
         self._task: asyncio.Task[None] | None = None
@@ -224,6 +225,11 @@ class DedicatedHost:
     def idle_s(self) -> float:
         """Seconds without a command; 0 while there is one, also while the one that it was made for is on its way."""
         return 0.0 if time.monotonic() < self._expecting_until else self.activation.idle_s
+
+    def take_outcomes(self, overloaded: int) -> Outcomes:
+        """How commands ended since this was asked before; `overloaded` were not even taken, since the beginning."""
+        before, self._taken = self._taken, with_refused(self._outcomes, overloaded)
+        return self._taken - before
 
     async def passivate(self) -> None:
         """Take nothing more, and wait until everything taken is answered."""

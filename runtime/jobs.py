@@ -1,4 +1,4 @@
-"""Jobs: a command or a query on its way, from the call to its Response."""
+"""CommandJob: a command on its way, from the call to its Response."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import msgpack
 
-from eventray.domain.errors import CommandPoisoned, CommandTimeout, EncodingError, ShardUnavailable, StaleView
+from eventray.domain.errors import CommandPoisoned, CommandTimeout, EncodingError, ShardUnavailable
 from eventray.domain.messages import Event, Receipt
-from eventray.runtime.model import AggregateModel, QueryModel
+from eventray.runtime.model import AggregateModel
 from eventray.runtime.response import Response
-from eventray.runtime.transport import Transport, view_target
-from eventray.runtime.wire import CommandItem, Kind, QueryItem
+from eventray.runtime.transport import Transport
+from eventray.runtime.wire import CommandItem, Kind
 
 METADATA_BYTES_MAX = 16 << 10
 
@@ -121,52 +121,6 @@ class CommandJob:
             data.duplicate,
             self._generation,
         )
-
-
-class QueryJob:
-    """One query for one view."""
-
-    __slots__ = ("_item", "_query", "_view", "deadline", "lane", "response", "sent", "size")
-
-    patient = False
-    poison = None  # a view may as well die of an event that it applies, whatever is asked
-
-    def __init__(self, view: str, query: QueryModel, item: QueryItem) -> None:
-        self._view = view
-        self._query = query
-        self._item = item
-        self.lane: Hashable = None
-        # The view itself answers at the end of wait_s; this is for a view that cannot be reached.
-        self.deadline = time.monotonic() + item.wait_s * 1.25 + 1.0
-        self.sent = False
-        self.size = item.size
-        self.response: Response[Any] = Response()
-
-    def target(self, transport: Transport) -> Hashable:
-        """Where it goes."""
-        return view_target(self._view)
-
-    def item(self) -> QueryItem:
-        """What travels."""
-        return self._item
-
-    def complete(self, kind: Kind, payload: Any) -> None:
-        """Turn the answer into the query's result, or the error."""
-        if kind is Kind.ERROR:
-            self.response.set_exception(payload)
-            return
-        try:
-            self.response.set_result(self._query.decode_result(payload[0]))
-        except Exception as error:
-            self.response.set_exception(error)
-
-    def expire(self, reason: str) -> None:
-        """End without an answer."""
-        self.fail(StaleView(self._view, dict(self._item.after), self._item.wait_s))
-
-    def fail(self, error: BaseException) -> None:
-        """End with an error."""
-        self.response.set_exception(error)
 
 
 def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:

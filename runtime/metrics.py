@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from eventray.domain.errors import ConcurrencyConflict, Rejected
 from eventray.runtime.status import AggregateStatus, ShardStatus, ViewStatus
+from eventray.runtime.units import Unit
 from eventray.store.shard import Written
 
 Outcome = Literal["answered", "duplicate", "refused", "failed", "overloaded", "stale"]
@@ -67,29 +68,32 @@ METRICS = {
         Metric("eventray_shard_events_total", "counter", ("shard",), "Events written"),
         Metric("eventray_shard_written_bytes_total", "counter", ("shard",), "Bytes of these events, with metadata"),
         Metric("eventray_shard_waiting_commands", "gauge", ("shard",), "Commands that wait for packed instances"),
-        Metric("eventray_view_up", "gauge", ("view",), "1 while the view answers, 0 while it is unavailable"),
-        Metric("eventray_view_stopped", "gauge", ("view",), "1 once the view has stopped at an event, else 0"),
+        Metric("eventray_view_up", "gauge", ("view", "unit"), "1 while the view answers, 0 while it is unavailable"),
+        Metric("eventray_view_stopped", "gauge", ("view", "unit"), "1 once the view has stopped at an event, else 0"),
         Metric(
             "eventray_view_lag_events",
             "gauge",
-            ("view", "shard"),
+            ("view", "unit", "shard"),
             "Events of the shard's log that the view has still to look at",
         ),
-        Metric("eventray_view_events_total", "counter", ("view",), "Events applied"),
+        Metric("eventray_view_events_total", "counter", ("view", "unit"), "Events applied"),
         Metric(
             "eventray_view_queries_total",
             "counter",
-            ("view", "outcome"),
+            ("view", "unit", "outcome"),
             "Queries answered, by outcome: answered, refused (Rejected), failed (any other error), stale (StaleView), "
             "overloaded (not taken)",
         ),
         Metric(
-            "eventray_view_waiting_queries", "gauge", ("view",), "Queries that wait for events which they ask to be in"
+            "eventray_view_waiting_queries",
+            "gauge",
+            ("view", "unit"),
+            "Queries that wait for events which they ask to be in",
         ),
-        Metric("eventray_view_dead_letters", "gauge", ("view",), "Events left behind as dead letters"),
-        Metric("eventray_view_saves_total", "counter", ("view",), "Saves of the view"),
-        Metric("eventray_view_save_seconds_total", "counter", ("view",), "Seconds that these saves took"),
-        Metric("eventray_view_saved_bytes", "gauge", ("view",), "Bytes of the last save"),
+        Metric("eventray_view_dead_letters", "gauge", ("view", "unit"), "Events left behind as dead letters"),
+        Metric("eventray_view_saves_total", "counter", ("view", "unit"), "Saves of the view"),
+        Metric("eventray_view_save_seconds_total", "counter", ("view", "unit"), "Seconds that these saves took"),
+        Metric("eventray_view_saved_bytes", "gauge", ("view", "unit"), "Bytes of the last save"),
         Metric("eventray_tail_kept_bytes", "gauge", ("shard",), "Bytes of newest events kept for the views of a node"),
         Metric("eventray_tail_waiting_reads", "gauge", ("shard",), "Reads of views that wait for news of the shard"),
     )
@@ -135,7 +139,7 @@ def of_shard(index: int, position: int, written: Written) -> Iterator[Sample]:
 
 def of_view(status: ViewStatus, outcomes: Outcomes, waiting: int, saved: Saved) -> Iterator[Sample]:
     """A view, in its process."""
-    tags = (status.name,)
+    tags = _tags(status)
     yield Sample("eventray_view_events_total", status.applied, tags)
     yield Sample("eventray_view_dead_letters", status.parked, tags)
     yield Sample("eventray_view_waiting_queries", waiting, tags)
@@ -143,7 +147,7 @@ def of_view(status: ViewStatus, outcomes: Outcomes, waiting: int, saved: Saved) 
     yield Sample("eventray_view_save_seconds_total", saved.seconds, tags)
     yield Sample("eventray_view_saved_bytes", saved.size_bytes, tags)
     for outcome, count in outcomes.items():
-        yield Sample("eventray_view_queries_total", count, (status.name, outcome))
+        yield Sample("eventray_view_queries_total", count, (*tags, outcome))
 
 
 def of_parts(shards: Iterable[ShardStatus], views: Iterable[ViewStatus]) -> Iterator[Sample]:
@@ -152,10 +156,15 @@ def of_parts(shards: Iterable[ShardStatus], views: Iterable[ViewStatus]) -> Iter
     for shard in shards:
         yield Sample("eventray_shard_up", shard.state == "serving", (str(shard.index),))
     for view in views:
-        yield Sample("eventray_view_up", view.state != "unavailable", (view.name,))
+        tags = _tags(view)
+        yield Sample("eventray_view_up", view.state != "unavailable", tags)
         if view.state == "unavailable":
             continue  # as far as known it stands where it stood
-        yield Sample("eventray_view_stopped", view.state == "stopped", (view.name,))
+        yield Sample("eventray_view_stopped", view.state == "stopped", tags)
         for index, head in heads.items():
             lag = max(0, head - view.positions.get(index, 0))
-            yield Sample("eventray_view_lag_events", lag, (view.name, str(index)))
+            yield Sample("eventray_view_lag_events", lag, (*tags, str(index)))
+
+
+def _tags(view: ViewStatus) -> tuple[str, str]:
+    return view.name, str(Unit(view.name, view.version, view.partition, view.replica))

@@ -17,6 +17,7 @@ from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection, queries_of
 from eventray.runtime.calls import CommandModel, QueryModel
 from eventray.runtime.eventset import EventSet
+from eventray.runtime.partitions import key_of, partition_of
 from eventray.store.codec import Codec, DecodingError
 
 __all__ = [
@@ -34,7 +35,7 @@ S = TypeVar("S", bound=Aggregate | Projection)
 
 _RESERVED = ("id", "version", "apply")
 _RESERVED_IN_VIEWS = (*_RESERVED, "key", "merge")
-_METHODS = ("apply", "merge")  # of those, the ones that a class may define
+_METHODS = ("apply", "key", "merge")  # of those, the ones that a class may define
 
 
 def declared_events(cls: type[Any]) -> frozenset[type[Event]]:
@@ -189,6 +190,7 @@ class ProjectionModel:
         fingerprint: of the shape of the state and the version; saves with another one are not used.
         on_error, retries: what happens when its `apply` raises.
         merge: adds to a view what another one has seen, or None: it is built in one pass.
+        partitions, replicas: how many actors share the view, and how many run the same part.
 
     Raises:
         TypeError: naming class and field, or query and parameter, and what to do.
@@ -196,6 +198,7 @@ class ProjectionModel:
 
     __slots__ = (
         "_apply",
+        "_key",
         "_state",
         "_wanted",
         "_with_meta",
@@ -205,7 +208,9 @@ class ProjectionModel:
         "merge",
         "name",
         "on_error",
+        "partitions",
         "queries",
+        "replicas",
         "retries",
         "version",
     )
@@ -217,7 +222,11 @@ class ProjectionModel:
         self.on_error = cls.__on_error__
         self.retries = cls.__retries__
         self._state = _State(cls, _RESERVED_IN_VIEWS, self.version)
-        self.fingerprint = self._state.fingerprint
+        self.partitions = cls.__partitions__
+        self.replicas = cls.__replicas__
+        parts = "" if self.partitions == 1 else f"/{self.partitions}"  # of other parts a save is of no use
+        self.fingerprint = self._state.fingerprint + parts
+        self._key = key_of(cls, self.partitions)
         self.merge = _merge_of(cls)
         apply, wanted = applied_by(cls, parameters=(1, 2))
         if apply is None:
@@ -229,18 +238,26 @@ class ProjectionModel:
         self.queries = {
             name: QueryModel(query, name, f"{cls.__name__}.{name}") for name, query in queries_of(cls).items()
         }
+        for query in self.queries.values():
+            if self.partitions > 1 and query.key is None and not query.merges:
+                raise TypeError(
+                    f"{query.where}: which of the {self.partitions} partitions is asked? "
+                    "Say @query(key=...) or @query(merge=...)"
+                )
 
     def new(self) -> Projection:
         """A view that has seen nothing yet."""
         return self.cls()
 
-    def apply(self, view: Projection, event: Event, meta: Meta) -> None:
-        """Apply an event, if the class wants it.
+    def apply(self, view: Projection, event: Event, meta: Meta, partition: int = 0) -> None:
+        """Apply an event, if the class wants it, to a partition (1, 2, ...) if it belongs there; 0: to a whole view.
 
         Raises:
-            Exception: whatever the class's `apply` raises.
+            Exception: whatever the class's `apply` or `key` raises.
         """
         if type(event) not in self._wanted:
+            return
+        if partition and self._key is not None and partition_of(self._key(event, meta), self.partitions) != partition:
             return
         if self._with_meta:
             self._apply(view, event, meta)

@@ -1,4 +1,4 @@
-"""ProjectionRunner: follows every shard's log, folds the events into one view, saves it, and answers its queries.
+"""ProjectionRunner: follows every shard's log, folds the events into a view, saves it, and answers its queries.
 
 State and positions move together: a page is applied and its position taken over without an await in between, and both
 are saved in one checkpoint. So no event is applied twice and none is skipped, whatever dies.
@@ -26,47 +26,56 @@ from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.tries import Tries
+from eventray.runtime.units import Unit
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.runtime.wire import Answerer, QueryItem
 from eventray.store.admission import REASON_CHARS_MAX
 from eventray.store.port import CheckpointPort, ShardPort
-from eventray.store.records import ShardPage
+from eventray.store.records import Checkpoint, ShardPage
 
 log = logging.getLogger("eventray.runtime")
 T = TypeVar("T")
 
-MANAGED = ("retry", "drop", "take_over")
+MANAGED = ("retry", "drop", "take_over", "serve", "retire", "reach", "folded")
 
 
 class ProjectionRunner:
-    """One view: `start`, then `handle` queries; `close` saves it.
+    """One unit of a view: `start`, then `handle` queries; `close` saves it.
 
     Args:
+        unit: its name for saves and dead letters, and which partition it is.
         shards: the log of every shard, by number.
         generation: of the store; a checkpoint of another one is not trusted.
+        serves: whether its version answers the view's queries; in the shadow it answers those for its version only.
     """
 
     def __init__(
         self,
         model: ProjectionModel,
+        unit: Unit,
         shards: Mapping[int, ShardPort],
         checkpoints: CheckpointPort,
         config: Config,
         *,
         generation: int,
+        serves: bool = True,
     ) -> None:
         self._model = model
+        self._unit = unit
+        self._name = str(unit)
         self._shards = shards
         self._checkpoints = checkpoints
         self._config = config
         self._generation = generation
-        self._state = ViewState(model, shards)
+        self._state = ViewState(model, shards, unit.partition)
         self._phase: Literal["recovering", "following", "stopped"] = "recovering"
         self._reason = ""
         self._shows = False  # whether the state is one that stood in the log: not half of an event
         self._applied_before = self._saved_applied = 0
         self._letters: dict[int, set[int]] = {}  # rows of dead letters that this view may have to take away
-        self._answering = Answering(model, generation, config.view_queries_max, self._shown, lambda: self._reason)
+        self._answering = Answering(
+            model, generation, config.view_queries_max, self._shown, lambda: self._reason, serves=serves
+        )
         self._followers: dict[int, asyncio.Task[None]] = {}
         self._saver: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
@@ -75,10 +84,20 @@ class ProjectionRunner:
 
     def status(self, pid: int, node: str) -> ViewStatus:
         """How the view stands, here."""
-        state = self._state
-        parked = sum(len(positions) for positions in state.parked.values())
+        state, unit = self._state, self._unit
         return ViewStatus(
-            self._model.name, self._phase, dict(state.positions), self._applied, self._reason, pid, node, parked=parked
+            unit.view,
+            self._phase,
+            dict(state.positions),
+            self._applied,
+            self._reason,
+            pid,
+            node,
+            parked=sum(len(positions) for positions in state.parked.values()),
+            version=unit.version,
+            partition=unit.partition,
+            replica=unit.replica,
+            serves=self._answering.serves,
         )
 
     def samples(self, refused: int) -> Iterator[Sample]:
@@ -127,12 +146,12 @@ class ProjectionRunner:
 
     async def _saved(self) -> ViewState:
         """The state that was saved last, or the first one."""
-        state = ViewState(self._model, self._shards)
-        saved = await self._checkpoints.load(self._model.name)
+        state = ViewState(self._model, self._shards, self._unit.partition)
+        saved = await self._checkpoints.load(self._name)
         if saved is None:
             return state
         if saved.generation != self._generation or saved.fingerprint != self._model.fingerprint:
-            log.warning("view %s: its save is of another store or another class; it is built anew", self._model.name)
+            log.warning("view %s: its save is of another store or another class; it is built anew", self._name)
             return state
         state.restore(saved)
         return state
@@ -197,18 +216,18 @@ class ProjectionRunner:
         return await self._patiently(lambda: log.read(after=after, limit=limit, wait=wait_s, types=types))
 
     async def _unpark(self, shard: int, positions: Sequence[int]) -> None:
-        await self._patiently(lambda: self._shards[shard].unpark(self._model.name, positions))
+        await self._patiently(lambda: self._shards[shard].unpark(self._name, positions))
 
     def _stop(self, reason: str) -> None:
         """Apply nothing more; what was good is served on."""
         if self._phase == "stopped":
             return
-        log.error("view %s stopped: %s", self._model.name, reason)
+        log.error("view %s stopped: %s", self._name, reason)
         self._phase, self._reason = "stopped", reason
         self._answering.wake()
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await until_back(f"view {self._model.name}", work)
+        return await until_back(f"view {self._name}", work)
 
     # dead letters
 
@@ -220,13 +239,13 @@ class ProjectionRunner:
         await self._save()  # so that the next failure is taken back to here, and not to the save before
 
     async def _write_letter(self, shard: int, position: int, reason: str) -> None:
-        log.error("view %s left an event behind: %s", self._model.name, reason)
+        log.error("view %s left an event behind: %s", self._name, reason)
         kept = reason[:REASON_CHARS_MAX]
-        await self._patiently(lambda: self._shards[shard].park(self._model.name, position, kept))
+        await self._patiently(lambda: self._shards[shard].park(self._name, position, kept))
 
     async def _letters_of(self, shard: int) -> set[int]:
         found: set[int] = set()
-        while page := await self._shards[shard].dead_letters(self._model.name, after=max(found, default=0)):
+        while page := await self._shards[shard].dead_letters(self._name, after=max(found, default=0)):
             found.update(letter.position for letter in page)
         return found
 
@@ -287,7 +306,33 @@ class ProjectionRunner:
     def _require_parked(self, shard: int, position: int) -> None:
         if position not in self._state.parked.get(shard, ()):
             known = tuple(f"{s}:{at}" for s, positions in self._state.parked.items() for at in sorted(positions))
-            raise UnknownName(f"dead letter of {self._model.name}", f"{shard}:{position}", known)
+            raise UnknownName(f"dead letter of {self._name}", f"{shard}:{position}", known)
+
+    # versions
+
+    async def serve(self) -> None:
+        """Answer the view's queries from now on."""
+        self._answering.serve()
+
+    async def retire(self) -> dict[int, int]:
+        """Answer them no more, those that wait neither; gives the positions that were shown last."""
+        self._answering.retire()
+        return dict(self._state.positions)
+
+    async def reach(self, positions: Mapping[int, int]) -> None:
+        """Wait until it has applied the log up to these positions.
+
+        Raises:
+            ProjectionStopped: it will not.
+        """
+        await self._answering.reach(positions)
+
+    async def folded(self) -> Folded:
+        """The view as it is now, or as it was when it stopped."""
+        await self._answering.reach({})
+        state = self._state
+        saved = Checkpoint(dict(state.positions), state.encode(), self._generation, self._model.fingerprint)
+        return Folded(saved)
 
     # a view that was built anew
 
@@ -305,8 +350,8 @@ class ProjectionRunner:
         model, saved = self._model, folded.saved
         if (saved.generation, saved.fingerprint) != (self._generation, model.fingerprint):
             found = f"{saved.fingerprint} of generation {saved.generation}"
-            raise StoreMismatch(f"view {model.name}", "state", f"{model.fingerprint} of {self._generation}", found)
-        fold, behind = Fold(model, folded, self._config.read_page_events), None
+            raise StoreMismatch(f"view {self._name}", "state", f"{model.fingerprint} of {self._generation}", found)
+        fold, behind = Fold(model, folded, self._config.read_page_events, self._unit.partition), None
         while behind is None or self._behind(fold) < behind:
             behind = self._behind(fold)
             await self._catch_up(fold)
@@ -355,7 +400,7 @@ class ProjectionRunner:
         try:
             await self._save_surely()
         except EventRayError as error:
-            log.warning("view %s was not saved (it goes on from its save before): %s", self._model.name, error)
+            log.warning("view %s was not saved (it goes on from its save before): %s", self._name, error)
             self._saved_applied = self._applied  # tried again after as many events, not with each page
 
     async def _save_surely(self) -> None:
@@ -369,7 +414,7 @@ class ProjectionRunner:
     async def _write(self, state: ViewState) -> None:
         started, data, saved = time.monotonic(), state.encode(), self._saved_so_far
         await self._checkpoints.save(
-            self._model.name,
+            self._name,
             dict(state.positions),
             data,
             generation=self._generation,

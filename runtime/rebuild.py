@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from eventray.domain.errors import EventRayError, UnknownName
+from eventray.domain.errors import EventRayError
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.response import Response
-from eventray.runtime.transport import Transport
+from eventray.runtime.transport import Transport, units_of_view
 
 T = TypeVar("T")
 
@@ -29,6 +29,17 @@ class RebuildProgress:
     def rate(self) -> float:
         """Events a second since it began."""
         return self.events / self.seconds if self.seconds else 0.0
+
+
+async def all_or_none(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The outcomes of all, run side by side; when one fails the others are cancelled, and have ended."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Work(Response[T]):
@@ -89,17 +100,26 @@ class Rebuilt:
 class Rebuild(Work[Rebuilt]):
     """What `runtime.rebuild(...)` returns: a Response that tells how far it is and can be cancelled.
 
-    `progress` counts what is in the log when it begins; what comes meanwhile the new view applies before it takes over.
+    `progress` counts what is in the log when it begins (once for each partition); what comes meanwhile the new view
+    applies before it takes over.
     From that last step on `cancel` comes too late.
     """
 
-    __slots__ = ("_begun", "_events", "_progress", "_taking_over", "_total", "_transport", "_view")
+    __slots__ = ("_begun", "_events", "_progress", "_taking_over", "_total", "_transport", "_version", "_view")
 
     def __init__(
-        self, engine: EngineLoop, started: Awaitable[None], transport: Transport, view: str, *, progress: bool
+        self,
+        engine: EngineLoop,
+        started: Awaitable[None],
+        transport: Transport,
+        view: str,
+        version: int,
+        *,
+        progress: bool,
     ) -> None:
         self._transport = transport
         self._view = view
+        self._version = version
         self._progress = _Bar(view) if progress else nullcontext()
         self._events = self._total = 0
         self._begun = 0.0
@@ -114,14 +134,15 @@ class Rebuild(Work[Rebuilt]):
     async def _rebuild(self, started: Awaitable[None]) -> Rebuilt:
         await started
         transport, view = self._transport, self._view
-        if view not in transport.views:
-            raise UnknownName("projection", view, transport.views)
+        units = units_of_view(transport, view, self._version)
+        firsts = [unit for unit in units if unit.replica == 1]
         heads = await transport.heads()
-        self._total, self._begun = sum(heads.values()), time.monotonic()
+        self._total, self._begun = sum(heads.values()) * len(firsts), time.monotonic()
         with self._progress:
-            folded = await transport.fold(view, heads, self._say)
+            folds = await all_or_none(transport.fold(unit, heads, self._say) for unit in firsts)
             self._taking_over = True
-            await transport.manage(view, "take_over", folded)
+            made = {unit.partition: folded for unit, folded in zip(firsts, folds, strict=True)}
+            await asyncio.gather(*(transport.manage(unit, "take_over", made[unit.partition]) for unit in units))
         return Rebuilt(view, self._total, time.monotonic() - self._begun)
 
     def _say(self, events: int) -> None:

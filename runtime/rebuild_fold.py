@@ -65,14 +65,16 @@ class Fold:
     Args:
         begun: where to begin; `nothing(...)` for the beginning.
         page_events: how many events a page may have.
+        partition: of the view; 0: all of it.
     """
 
-    def __init__(self, model: ProjectionModel, begun: Folded, page_events: int) -> None:
+    def __init__(self, model: ProjectionModel, begun: Folded, page_events: int, partition: int = 0) -> None:
         self._model = model
+        self._partition = partition
         self._page_events = page_events
         self._safe = begun  # a good state, to go back to when an event has been applied by half
         self.left = list(begun.left)
-        self.state = state_of(model, begun)
+        self.state = state_of(model, begun, partition)
 
     @property
     def looked_at(self) -> int:
@@ -109,7 +111,7 @@ class Fold:
     def _take_back(self) -> Generator[Want, ShardPage, None]:
         """From half of an event back to what was before it: the last good state and the events since."""
         applied = dict(self.state.positions)
-        self.state = state_of(self._model, self._safe)
+        self.state = state_of(self._model, self._safe, self._partition)
         if self.state.positions != applied:
             failure = yield from self._apply(applied)
             if failure is not None:  # an apply that is not the same each time
@@ -166,13 +168,13 @@ def nothing(model: ProjectionModel, shards: Iterable[int], generation: int) -> F
     return Folded(Checkpoint(dict(state.positions), state.encode(), generation, model.fingerprint))
 
 
-def state_of(model: ProjectionModel, folded: Folded) -> ViewState:
+def state_of(model: ProjectionModel, folded: Folded, partition: int = 0) -> ViewState:
     """The view of a fold.
 
     Raises:
         EncodingError: it is of another class.
     """
-    state = ViewState(model, folded.saved.positions)
+    state = ViewState(model, folded.saved.positions, partition)
     state.restore(folded.saved)
     return state
 

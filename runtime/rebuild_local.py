@@ -16,14 +16,16 @@ from eventray.store.records import ShardPage
 
 async def fold_here(
     model: ProjectionModel,
+    partition: int,
     place: StorePlace,
     ports: Mapping[int, ShardPort],
     upto: Mapping[int, int],
     say: Callable[[int], None],
 ) -> Folded:
-    """A view as it is at these positions; `say(n)` hears, in this loop, of events as they are looked at.
+    """A view, or a partition of it, as it is at these positions.
 
-    Cancelled, it ends at its next page. Raises as `Fold` and `merged`.
+    `say(n)` hears, in this loop, of events as they are looked at. Cancelled, it ends at its next page. Raises as `Fold`
+    and `merged`.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
@@ -33,7 +35,7 @@ async def fold_here(
         return asyncio.run_coroutine_threadsafe(page, loop).result()
 
     def fold_part(part: Mapping[int, int]) -> Folded:
-        fold = Fold(model, nothing(model, part, place.generation), PAGE_EVENTS)
+        fold = Fold(model, nothing(model, part, place.generation), PAGE_EVENTS, partition)
         with ExitStack() as files:
             for events in run_fold(fold, part, reader(files, place, part, model.events.names, ask)):
                 if stop.is_set():

@@ -23,6 +23,7 @@ from eventray.runtime.nodes import id_of
 from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, Want, merged, nothing, parts_of, run_fold
 from eventray.runtime.rebuild_sources import StorePlace, reader
 from eventray.runtime.remote import PATIENCE_S, RemoteShard, dump_error, load_error, locating
+from eventray.runtime.units import Unit
 from eventray.store.records import ShardPage
 
 _COMES = object()  # what a task gives next is the view
@@ -32,29 +33,31 @@ ONE_CORE = {"num_cpus": 1, "max_retries": 0}  # Ray runs as many at once as ther
 async def fold_on_ray(
     plan: Plan,
     model: ProjectionModel,
+    partition: int,
     place: StorePlace,
     nodes: Mapping[int, str],
     upto: Mapping[int, int],
     say: Callable[[int], None],
 ) -> Any:
-    """A reference to the view as it is at these positions; `say(n)` hears of events as they are looked at.
+    """A reference to the view, or to a partition of it, as it is at these positions.
 
-    Cancelled, it ends its tasks. Raises as `Fold` and `merged`; EventRayError: a task was lost.
+    `say(n)` hears of events as they are looked at. Cancelled, it ends its tasks. Raises as `Fold` and `merged`;
+    EventRayError: a task was lost.
     """
-    told = ray.put(plan)
+    told, unit = ray.put(plan), Unit(model.name, model.version, partition)
     running = []
     for part in parts_of(model, upto):
-        options = {**ONE_CORE, "name": f"fold {model.name}", "num_returns": "streaming"}
+        options = {**ONE_CORE, "name": f"fold {unit}", "num_returns": "streaming"}
         if len(part) == 1:
             options |= _near(nodes[next(iter(part))])
-        running.append(ray.remote(_fold).options(**options).remote(told, model.name, place, part))
+        running.append(ray.remote(_fold).options(**options).remote(told, unit, place, part))
     try:
         parts = await asyncio.gather(*(_followed(task, say, running) for task in [*running]))
         if len(parts) == 1:
             return parts[0]
-        options = {**ONE_CORE, "name": f"merge {model.name}", "num_returns": 2}
+        options = {**ONE_CORE, "name": f"merge {unit}", "num_returns": 2}
         merging: Any = ray.remote(_merge).options(**options)
-        failure, whole = merging.remote(told, model.name, *parts)
+        failure, whole = merging.remote(told, unit, *parts)
         running.append(failure)
         error = await failure
         running.remove(failure)
@@ -88,7 +91,7 @@ async def _followed(task: Any, say: Callable[[int], None], running: list[Any]) -
     return folded
 
 
-def _fold(plan: Plan, view: str, place: StorePlace, upto: Mapping[int, int]) -> Iterator[int | bytes | Folded | None]:
+def _fold(plan: Plan, unit: Unit, place: StorePlace, upto: Mapping[int, int]) -> Iterator[int | bytes | Folded | None]:
     """A task: gives how many events more it has looked at, again and again; then None and the view, or an error."""
 
     def ask(want: Want, types: frozenset[str]) -> ShardPage:
@@ -96,10 +99,10 @@ def _fold(plan: Plan, view: str, place: StorePlace, upto: Mapping[int, int]) -> 
         return loop.run(port.read(after=want.after, limit=want.limit, types=types))
 
     try:
-        model = plan.load_app().projections[view]
+        model = plan.load_app().projection(unit.view, unit.version)
         gc.freeze()  # what a fold makes has no cycles: this process need not look for them, nor at what was here before
         gc.set_threshold(COLLECT_AFTER_OBJECTS)
-        fold = Fold(model, nothing(model, upto, place.generation), PAGE_EVENTS)
+        fold = Fold(model, nothing(model, upto, place.generation), PAGE_EVENTS, unit.partition)
         with ExitStack() as files, asyncio.Runner() as loop:
             yield from run_fold(fold, upto, reader(files, place, upto, model.events.names, ask))
         folded = fold.folded()
@@ -110,10 +113,10 @@ def _fold(plan: Plan, view: str, place: StorePlace, upto: Mapping[int, int]) -> 
         yield folded
 
 
-def _merge(plan: Plan, view: str, *parts: Folded) -> tuple[bytes | None, Folded | None]:
+def _merge(plan: Plan, unit: Unit, *parts: Folded) -> tuple[bytes | None, Folded | None]:
     """A task: the error that it ended with, or None; and the view of all parts."""
     try:
-        return None, merged(plan.load_app().projections[view], parts)
+        return None, merged(plan.load_app().projection(unit.view, unit.version), parts)
     except EventRayError as error:
         return dump_error(error), None
 

@@ -16,6 +16,7 @@ from ray.util import list_named_actors
 
 from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
 from eventray.runtime.channel import TargetLost
+from eventray.runtime.units import Unit
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_page, unpack_reply
 from eventray.store.records import (
     BatchResult,
@@ -343,6 +344,18 @@ async def ask_status(actor: Any) -> Any:
         return await asyncio.wait_for(call(actor.status), ANSWER_S)
     except (TargetLost, EventRayError, TimeoutError) as error:
         return error
+
+
+async def manage_unit(actor: Any, unit: Unit, method: str, *args: Any) -> Any:
+    """Call a method of a unit of a view that is no query, once.
+
+    Raises:
+        EventRayError: what it raised, or that its process was lost meanwhile: the outcome is not known.
+    """
+    try:
+        return await call_to_the_end(actor.manage, method, *args)
+    except TargetLost as error:
+        raise EventRayError(f"view {unit} was lost while it did this; look, and do it again: {error}") from None
 
 
 async def names_of(app_name: str) -> list[str]:

@@ -15,6 +15,7 @@ from eventray.domain.errors import AppEnded, UnknownName
 from eventray.domain.messages import Command, CommandOptions, Event, Heads, Receipt
 from eventray.domain.projection import Projection
 from eventray.runtime.app import App
+from eventray.runtime.asking import Answer, Asking, Question
 from eventray.runtime.channel import Channel
 from eventray.runtime.chosen import check_events
 from eventray.runtime.config import Config
@@ -22,7 +23,7 @@ from eventray.runtime.dataset import HistoryAsData
 from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
-from eventray.runtime.jobs import CommandIds, CommandJob, QueryJob, encode_metadata
+from eventray.runtime.jobs import CommandIds, CommandJob, encode_metadata
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import (
     AggregateModel,
@@ -71,8 +72,9 @@ class Runtime(HistoryAsData, Rebuilding):
         self._projections: dict[type[Any], ProjectionModel] = {}
         if app is not None:
             self._aggregates = {model.cls: model for model in app.aggregates.values()}
-            self._projections = {model.cls: model for model in app.projections.values()}
+            self._projections = {model.cls: model for model in app.projection_models}
         self._started: Response[None] = self._engine.spawn(self._start())
+        self._asking = Asking(self._engine, self._started, transport)
 
     async def _start(self) -> None:
         try:
@@ -168,13 +170,15 @@ class Runtime(HistoryAsData, Rebuilding):
         check_id(check_instance_id(id))
         return cast(A, AggregateHandle(self, self._aggregate(aggregate), id))
 
-    def view(self, projection: type[V]) -> V:
+    def view(self, projection: type[V], version: int | None = None) -> V:
         """A handle of a projection's view: `runtime.view(Balances).top.remote(5)`.
 
+        Its version that serves answers, or, if you name one, that `version`, also in the shadow.
+
         Raises:
-            UnknownName: the app has no such projection.
+            UnknownName: the app has no such projection; with the Answer: not in that version.
         """
-        return cast(V, ViewHandle(self, self._projection(projection)))
+        return cast(V, ViewHandle(self, self._projection(projection), version or 0))
 
     def send(self, command: Command) -> Response[Receipt]:
         """Send a command that was made as a value, by `Account.deposit.to(...)`.
@@ -229,14 +233,19 @@ class Runtime(HistoryAsData, Rebuilding):
         return job.response
 
     def send_query(
-        self, model: ProjectionModel, query: QueryModel, args: bytes, after: After, timeout_s: float | None, stale: str
-    ) -> Response[Any]:
+        self,
+        model: ProjectionModel,
+        query: QueryModel,
+        args: bytes,
+        after: After,
+        timeout_s: float | None,
+        stale: str,
+        version: int,
+    ) -> Answer[Any]:
         """Put an encoded query on its way (what handles call)."""
         wait_s = self.config.query_timeout_s if timeout_s is None else timeout_s
-        item = QueryItem(query.name, args, *positions_after(after), wait_s, stale == "serve")
-        job = QueryJob(model.name, query, item)
-        self._engine.post(job)
-        return job.response
+        item = QueryItem(query.name, args, *positions_after(after), wait_s, stale == "serve", version > 0)
+        return self._asking.ask(Question(model.name, query, item, version), partitions=model.partitions)
 
     # history and time travel
 

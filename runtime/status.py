@@ -54,7 +54,8 @@ class ShardStatus:
 class ViewStatus:
     """One view: `applied` counts events since its process began; when it has stopped, `reason` says where and why.
 
-    `parked`: events that it could not apply and left behind as dead letters.
+    `parked`: events that it could not apply and left behind as dead letters. A view of several versions, partitions
+    (from 1; 0: not partitioned) or replicas is listed once for each; `serves`: its version answers for the view.
     """
 
     name: str
@@ -65,6 +66,10 @@ class ViewStatus:
     pid: int = 0
     node: str = ""
     parked: int = 0
+    version: int = 1
+    partition: int = 0
+    replica: int = 1
+    serves: bool = True
 
 
 @dataclass(frozen=True, slots=True)

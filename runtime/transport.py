@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from typing import Any, Protocol
 
+from eventray.domain.errors import UnknownName
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel
 from eventray.runtime.rebuild_fold import Folded
 from eventray.runtime.status import Status
+from eventray.runtime.units import Unit
 from eventray.store.port import CheckpointPort, ShardPort
 
 
@@ -60,18 +62,27 @@ class Transport(Protocol):
         ...
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """The names of its views (known after `start`)."""
+    def units(self) -> tuple[Unit, ...]:
+        """What its views are made of (known after `start`)."""
         ...
 
-    async def manage(self, view: str, method: str, *args: Any) -> Any:
-        """Call one of a view's methods that are not queries (`retry`, `drop`, `take_over`) in its process, once."""
+    @property
+    def serving(self) -> Mapping[str, int]:
+        """The version of each view that serves, as far as is known here (after `start`)."""
         ...
 
-    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:
-        """Make a view anew from the log up to these positions, beside those that serve; `say(n)` hears of events.
+    async def manage(self, unit: Unit, method: str, *args: Any) -> Any:
+        """Call one of a unit's methods that are not queries (`retry`, `drop`, `take_over`...) in its process, once."""
+        ...
 
-        Gives what `manage(view, "take_over", ...)` takes, and `fetch`. Cancelling ends it.
+    async def switch(self, view: str, version: int) -> None:
+        """Let another version of a view serve."""
+        ...
+
+    def fold(self, unit: Unit, upto: Mapping[int, int], say: Callable[[int], None]) -> Coroutine[Any, Any, Any]:
+        """Make a unit anew from the log up to these positions, beside those that serve; `say(n)` hears of events.
+
+        Gives what `manage(unit, "take_over", ...)` takes, and `fetch`. Cancelling ends it.
         """
         ...
 
@@ -88,9 +99,27 @@ class Transport(Protocol):
         ...
 
 
-def view_target(name: str) -> Hashable:
-    """The target of a view's queries."""
-    return ("view", name)
+def units_of_view(transport: Transport, view: str, version: int | None = None) -> list[Unit]:
+    """The units of a view, in all its versions or in one; 0: in the one that serves.
+
+    Raises:
+        UnknownName: there is no such view, or not in that version.
+    """
+    found = [unit for unit in transport.units if unit.view == view]
+    if not found:
+        raise UnknownName("projection", view, tuple(dict.fromkeys(unit.view for unit in transport.units)))
+    if version is None:
+        return found
+    wanted = version or transport.serving[view]
+    known = tuple(dict.fromkeys(str(unit.version) for unit in found))
+    if str(wanted) not in known:
+        raise UnknownName(f"version of {view}", str(wanted), known)
+    return [unit for unit in found if unit.version == wanted]
+
+
+def view_target(unit: Unit, *, own: bool = False) -> Hashable:
+    """The target of a view's queries; with `own` whether or not the unit's version serves."""
+    return ("view", (unit, own))
 
 
 def shard_target(index: int) -> Hashable:

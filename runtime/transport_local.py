@@ -19,9 +19,11 @@ from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.rebuild_fold import Folded
 from eventray.runtime.rebuild_local import fold_here
 from eventray.runtime.rebuild_sources import StorePlace
+from eventray.runtime.serving import Serving
 from eventray.runtime.status import ShardStatus, Status, added_up
 from eventray.runtime.tail import Tail, followed
 from eventray.runtime.transport import shard_target, view_target
+from eventray.runtime.units import Unit
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.shard import Shard
 from eventray.store.store import EventStore
@@ -38,7 +40,8 @@ class LocalTransport:
         self._store: EventStore | None = None
         self._files: dict[int, Shard] = {}
         self._hosts: dict[int, PackedHost] = {}
-        self._runners: dict[str, ProjectionRunner] = {}
+        self._runners: dict[Unit, ProjectionRunner] = {}
+        self._serving: Serving | None = None
         self._inboxes: dict[Hashable, Inbox] = {}
         self._tail: Tail | None = None
         self._leaving = False
@@ -71,23 +74,27 @@ class LocalTransport:
                 host = self._hosts[index] = PackedHost(self.app, shard, config)
                 self._inboxes[shard_target(index)] = self._inbox(shard.epoch, host)
             self._tail = Tail(self._store.shards, config)
-            for name, model in self.app.projections.items():
+            self._serving = Serving(self.app, self._store.checkpoints)
+            await self._serving.load()
+            for unit in self.app.units:
                 runner = ProjectionRunner(
-                    model,
+                    self.app.projection(unit.view, unit.version),
+                    unit,
                     self._for_a_view(self._store.shards, self._tail),
                     self._store.checkpoints,
                     config,
                     generation=self._store.manifest.generation,
+                    serves=self._serving.serves(unit),
                 )
-                self._runners[name] = runner
-                self._inboxes[view_target(name)] = self._inbox(1, runner)
+                self._runners[unit] = runner
+                self._inboxes[view_target(unit)] = self._inboxes[view_target(unit, own=True)] = self._inbox(1, runner)
                 await runner.start()
         except BaseException:
             await self.shutdown()
             raise
 
     def _for_a_view(self, shards: Mapping[int, ShardPort], tail: Tail) -> Mapping[int, ShardPort]:
-        if len(self.app.projections) == 1:  # nobody to share what is read with
+        if len(self.app.units) == 1:  # nobody to share what is read with
             return shards
         return {index: followed(shard, tail) for index, shard in shards.items()}
 
@@ -102,6 +109,10 @@ class LocalTransport:
         kind, which = target
         if kind == "shard":
             self._files[which].require_unfenced()  # no successor will be found here
+        else:
+            unit, own = which
+            if not own:
+                self._versions.require(unit)
         inbox.hello(client)
         return inbox
 
@@ -149,18 +160,33 @@ class LocalTransport:
         return self.store.checkpoints
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """The names of its views."""
-        return tuple(self._runners)
+    def units(self) -> tuple[Unit, ...]:
+        """What its views are made of."""
+        return self.app.units
 
-    async def manage(self, view: str, method: str, *args: Any) -> Any:
-        """Call a method of a view that is no query."""
-        return await self._runners[view].manage(method, *args)
+    @property
+    def _versions(self) -> Serving:
+        assert self._serving is not None, "not started"
+        return self._serving
 
-    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Folded:
-        """Make a view anew in a thread of this process."""
+    @property
+    def serving(self) -> Mapping[str, int]:
+        """The version of each view that serves."""
+        return self._versions.versions
+
+    async def manage(self, unit: Unit, method: str, *args: Any) -> Any:
+        """Call a method of a unit that is no query."""
+        return await self._runners[unit].manage(method, *args)
+
+    async def switch(self, view: str, version: int) -> None:
+        """Let another version of a view serve."""
+        await self._versions.switch(view, version, await self.heads(), self.manage)
+
+    async def fold(self, unit: Unit, upto: Mapping[int, int], say: Callable[[int], None]) -> Folded:
+        """Make a unit anew in a thread of this process."""
         place = StorePlace.of(self.store.manifest, self._config.store_limits)
-        return await fold_here(self.app.projections[view], place, self.shards, upto, say)
+        model = self.app.projection(unit.view, unit.version)
+        return await fold_here(model, unit.partition, place, self.shards, upto, say)
 
     async def fetch(self, folded: Folded) -> Folded:
         """It is here."""

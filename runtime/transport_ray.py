@@ -17,7 +17,7 @@ from ray.util import list_named_actors
 from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
 from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
-from eventray.runtime.channel import Channel, TargetLost
+from eventray.runtime.channel import Channel, TargetLost, ViewMoved
 from eventray.runtime.config import Config
 from eventray.runtime.directory import Directory, Started, actor_options
 from eventray.runtime.nodes import pinned_to, this_node
@@ -37,10 +37,12 @@ from eventray.runtime.remote import (
     find_actor,
     is_gone,
     kill,
+    manage_unit,
     pickled,
 )
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
+from eventray.runtime.units import Unit
 from eventray.runtime.watching import watched
 from eventray.store.port import CheckpointPort, ShardPort
 
@@ -60,6 +62,7 @@ class RayTransport:
         self._connected_ray = False
         self._directory: Any = None
         self._started: Started | None = None
+        self._serving: dict[str, int] = {}
         self._shards: dict[int, RemoteShard] = {}
         self._lease: asyncio.Task[None] | None = None
         self._ended = False
@@ -115,6 +118,7 @@ class RayTransport:
                 raise UnknownName("app", self._name, await asyncio.to_thread(running_apps))
         try:
             self._started = await call_patiently(self._directory.start)
+            self._serving = dict(self._started.serving)
         except TargetLost as error:
             raise UnknownName("app", self._name, ()) from error
         except EventRayError:
@@ -192,9 +196,11 @@ class RayTransport:
             return await self._locate(which)
         if kind == "activation":
             return await self._ask(self._directory.activate, *which.split("/", 1))
-        if which not in self.started.views:
-            raise UnknownName("projection", which, self.started.views)
-        return await self._ask(self._directory.view, which)
+        try:
+            return await self._ask(self._directory.view, *which)
+        except ViewMoved as moved:
+            self._serving[moved.view] = moved.version
+            raise
 
     async def _locate(self, shard: int) -> Any:
         return await self._ask(self._directory.locate, shard)
@@ -231,24 +237,34 @@ class RayTransport:
         return RemoteCheckpoints(self._directory)
 
     @property
-    def views(self) -> tuple[str, ...]:
-        """The names of its views."""
-        return tuple(self.started.views)
+    def units(self) -> tuple[Unit, ...]:
+        """What its views are made of."""
+        return self.started.units
 
-    async def manage(self, view: str, method: str, *args: Any) -> Any:
-        """Call a method of a view that is no query; when its process is lost meanwhile the outcome is not known."""
-        actor = await self._actor("view", view)
+    @property
+    def serving(self) -> Mapping[str, int]:
+        """The version of each view that serves, as was heard last."""
+        return self._serving
+
+    async def manage(self, unit: Unit, method: str, *args: Any) -> Any:
+        """Call a method of a unit that is no query; when its process is lost meanwhile the outcome is not known."""
+        return await manage_unit(await self._actor("view", (unit, True)), unit, method, *args)
+
+    async def switch(self, view: str, version: int) -> None:
+        """Let another version of a view serve."""
         try:
-            return await call_to_the_end(actor.manage, method, *args)
+            await call_to_the_end(self._directory.switch, view, version, await self.heads())
         except TargetLost as error:
-            raise EventRayError(f"view {view!r} was lost while it did this; look, and do it again: {error}") from None
+            raise EventRayError(f"the Directory was lost while it did this; look, and do it again: {error}") from None
+        self._serving[view] = version
 
-    async def fold(self, view: str, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:
-        """Make a view anew in Ray tasks; a reference to it."""
+    async def fold(self, unit: Unit, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:
+        """Make a unit anew in Ray tasks; a reference to it."""
         started, manifest = self.started, self.started.manifest
         place = StorePlace.of(manifest, started.plan.config.store_limits)
         nodes = {index: manifest.node_of(index) for index in upto}
-        return await fold_on_ray(started.plan, self.app.projections[view], place, nodes, upto, say)
+        model = self.app.projection(unit.view, unit.version)
+        return await fold_on_ray(started.plan, model, unit.partition, place, nodes, upto, say)
 
     async def fetch(self, folded: Any) -> Folded:
         """Bring it here."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import datetime
 from typing import Generic, TypeAlias, TypeVar, cast
 
-from eventray.domain.errors import StoreMismatch, UnknownName
+from eventray.domain.errors import StoreMismatch
 from eventray.domain.messages import Heads
 from eventray.domain.projection import Projection
 from eventray.runtime.loop import EngineLoop
@@ -14,7 +14,8 @@ from eventray.runtime.model import ProjectionModel
 from eventray.runtime.rebuild import Work
 from eventray.runtime.rebuild_fold import state_of
 from eventray.runtime.timetravel import positions_at
-from eventray.runtime.transport import Transport
+from eventray.runtime.transport import Transport, units_of_view
+from eventray.runtime.units import Unit
 
 V = TypeVar("V", bound=Projection)
 
@@ -60,10 +61,10 @@ class ViewAt(Generic[V]):
     async def _fold(self) -> V:
         await self._started
         transport, model = self._transport, self._model
-        if model.name not in transport.views:
-            raise UnknownName("projection", model.name, transport.views)
+        units_of_view(transport, model.name, model.version)  # it must be there
         upto = await _positions(transport, self._at)
-        folded = await transport.fetch(await transport.fold(model.name, upto, lambda _: None))
+        whole = Unit(model.name, model.version)
+        folded = await transport.fetch(await transport.fold(whole, upto, lambda _: None))
         if folded.saved.fingerprint != model.fingerprint:
             what = f"{model.cls.__name__} of this process"
             raise StoreMismatch(what, "state", model.fingerprint, folded.saved.fingerprint, "The app runs another one")

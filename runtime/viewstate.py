@@ -36,15 +36,19 @@ class Failure:
 class ViewState:
     """What a projection has made of the log.
 
+    Args:
+        partition: which events are applied: those of this one, all with 0.
+
     Attributes:
         view: the read model.
         positions: per shard, up to where the log was applied; an event is applied and counted with no await between.
         parked: per shard, the positions of events up to there that were left behind.
-        applied: events since the process began.
+        applied: events since the process began; of a partition those of the others are counted, too.
     """
 
-    def __init__(self, model: ProjectionModel, shards: Iterable[int]) -> None:
+    def __init__(self, model: ProjectionModel, shards: Iterable[int], partition: int = 0) -> None:
         self._model = model
+        self._partition = partition
         self.view: Projection = model.new()
         self.positions = dict.fromkeys(shards, 0)
         self.parked: dict[int, set[int]] = {shard: set() for shard in self.positions}
@@ -96,7 +100,7 @@ class ViewState:
         event = self._model.events.decode(kind, kind_version, data)
         metadata = msgpack.unpackb(meta, strict_map_key=False, timestamp=3) if meta else {}
         facts = Meta.of(stream, version, shard, position, recorded_at, command_id, metadata)
-        self._model.apply(self.view, event, facts)
+        self._model.apply(self.view, event, facts, self._partition)
 
     # saved
 

@@ -57,6 +57,7 @@ class QueryItem(NamedTuple):
     generation: int  # the store's when these positions were seen; 0: not known
     wait_s: float
     serve_stale: bool
+    shadow: bool = False  # asked of the version itself, whichever serves
 
     @property
     def size(self) -> int:

@@ -33,4 +33,4 @@ def test_names_are_as_prometheus_wants_them_and_no_tag_is_an_id() -> None:
     for name, metric in METRICS.items():
         assert re.fullmatch(r"eventray_(commands|activations|shard|view|tail)(_[a-z]+)*", name)
         assert name.endswith("_total") == (metric.kind == "counter")
-        assert set(metric.tags) <= {"aggregate", "outcome", "shard", "view"}
+        assert set(metric.tags) <= {"aggregate", "outcome", "shard", "unit", "view"}

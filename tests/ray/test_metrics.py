@@ -132,7 +132,10 @@ def test_what_was_sent_is_what_the_endpoint_of_the_node_tells(ray_cluster: Any, 
         found = scraped(ray_cluster)
         assert 0 < found["eventray_shard_commits_total", ("0",)] <= 2 * (ACCOUNTS + 2 * DEPOSITS)
         assert 0 < found["eventray_shard_commit_seconds_total", ("0",)] < 60
-        assert found["eventray_view_lag_events", ("Fragile", "0")] + found["eventray_view_lag_events", ("Fragile", "1")]
+        assert (
+            found["eventray_view_lag_events", ("Fragile", "Fragile", "0")]
+            + found["eventray_view_lag_events", ("Fragile", "Fragile", "1")]
+        )
         assert {name for name, _ in found} <= METRICS.keys()
 
 
@@ -149,14 +152,59 @@ def expectations(heads: Mapping[int, int]) -> Iterator[tuple[tuple[str, tuple[st
         yield ("eventray_shard_up", (str(shard),)), 1
         yield ("eventray_shard_position", (str(shard),)), head
         yield ("eventray_shard_events_total", (str(shard),)), head
-        yield ("eventray_view_lag_events", ("Sums", str(shard))), 0
-        yield ("eventray_view_lag_events", ("Careful", str(shard))), 0
-    yield ("eventray_view_events_total", ("Sums",)), 2 * DEPOSITS
-    yield ("eventray_view_queries_total", ("Sums", "answered")), QUERIES
-    yield ("eventray_view_queries_total", ("Sums", "refused")), 1
-    yield ("eventray_view_queries_total", ("Sums", "stale")), 1
-    yield ("eventray_view_queries_total", ("Fragile", "failed")), 1
-    yield ("eventray_view_stopped", ("Sums",)), 0
-    yield ("eventray_view_stopped", ("Fragile",)), 1
-    yield ("eventray_view_up", ("Fragile",)), 1
-    yield ("eventray_view_dead_letters", ("Careful",)), 2
+        yield ("eventray_view_lag_events", ("Sums", "Sums", str(shard))), 0
+        yield ("eventray_view_lag_events", ("Careful", "Careful", str(shard))), 0
+    yield (
+        (
+            "eventray_view_events_total",
+            (
+                "Sums",
+                "Sums",
+            ),
+        ),
+        2 * DEPOSITS,
+    )
+    yield ("eventray_view_queries_total", ("Sums", "Sums", "answered")), QUERIES
+    yield ("eventray_view_queries_total", ("Sums", "Sums", "refused")), 1
+    yield ("eventray_view_queries_total", ("Sums", "Sums", "stale")), 1
+    yield ("eventray_view_queries_total", ("Fragile", "Fragile", "failed")), 1
+    yield (
+        (
+            "eventray_view_stopped",
+            (
+                "Sums",
+                "Sums",
+            ),
+        ),
+        0,
+    )
+    yield (
+        (
+            "eventray_view_stopped",
+            (
+                "Fragile",
+                "Fragile",
+            ),
+        ),
+        1,
+    )
+    yield (
+        (
+            "eventray_view_up",
+            (
+                "Fragile",
+                "Fragile",
+            ),
+        ),
+        1,
+    )
+    yield (
+        (
+            "eventray_view_dead_letters",
+            (
+                "Careful",
+                "Careful",
+            ),
+        ),
+        2,
+    )

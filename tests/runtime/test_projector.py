@@ -14,6 +14,7 @@ from eventray.domain.errors import StoreUnavailable
 from eventray.runtime.config import Config
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.projector import ProjectionRunner
+from eventray.runtime.units import Unit
 from eventray.store import Checkpoint, EventStore, NewRecord
 from eventray.store.codec import Codec
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
@@ -39,6 +40,7 @@ class Numbers(Projection, on_error="park", retries=1):
 
 broken = True
 MODEL = ProjectionModel(Numbers, [Counted])
+UNIT = Unit("Numbers")
 CODEC: Codec[Counted] = Codec(Counted, "Counted")
 
 
@@ -75,7 +77,7 @@ class FragileCheckpoints(MemoryCheckpoints):
 
 def runner(store: EventStore, checkpoints: MemoryCheckpoints, **config: Any) -> ProjectionRunner:
     settings = Config(**{"read_page_events": 7, "checkpoint_events": 20, "checkpoint_s": 0.001, **config})
-    return ProjectionRunner(MODEL, store.shards, checkpoints, settings, generation=1)
+    return ProjectionRunner(MODEL, UNIT, store.shards, checkpoints, settings, generation=1)
 
 
 async def append(store: EventStore, numbers: list[int]) -> None:
@@ -195,18 +197,17 @@ async def test_a_retry_that_cannot_be_saved_changes_nothing(monkeypatch: pytest.
     await view.close()
 
 
-async def test_a_new_version_of_the_projection_tries_again_what_the_old_one_left_behind() -> None:
+async def test_a_view_that_is_built_anew_tries_again_what_it_has_left_behind() -> None:
     global broken
     store, checkpoints, view = await with_one_left_behind()
     await view.close()
     broken = False
 
-    class Fixed(Numbers, name="Numbers", version=2):
-        pass
+    class Fixed(Numbers, name="Numbers"):
+        more: int = 0
 
-    fixed = ProjectionRunner(
-        ProjectionModel(Fixed, [Counted]), store.shards, checkpoints, Config(checkpoint_s=0.001), generation=1
-    )
+    model, config = ProjectionModel(Fixed, [Counted]), Config(checkpoint_s=0.001)
+    fixed = ProjectionRunner(model, UNIT, store.shards, checkpoints, config, generation=1)
     await fixed.start()
     await caught_up(fixed, store)
     await without_letters(store)

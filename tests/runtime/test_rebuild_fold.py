@@ -19,6 +19,7 @@ from eventray.runtime.config import Config
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.rebuild_fold import Fold, Folded, Want, merged, nothing, parts_of, run_fold, state_of
+from eventray.runtime.units import Unit
 from eventray.store import EventStore, NewRecord, ShardPage
 from eventray.store.codec import Codec
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
@@ -196,7 +197,7 @@ async def test_a_merge_that_raises_is_named() -> None:
 
 def runner(store: EventStore, checkpoints: MemoryCheckpoints, model: ProjectionModel = SUMS) -> ProjectionRunner:
     settings = Config(read_page_events=7, checkpoint_events=20, checkpoint_s=0.001)
-    return ProjectionRunner(model, store.shards, checkpoints, settings, generation=1)
+    return ProjectionRunner(model, Unit(model.name), store.shards, checkpoints, settings, generation=1)
 
 
 async def die(view: ProjectionRunner) -> None:
