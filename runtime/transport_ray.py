@@ -29,7 +29,6 @@ from eventray.runtime.rebuild_sources import StorePlace
 from eventray.runtime.remote import (
     DIRECTORY,
     ActorChannel,
-    RemoteCheckpoints,
     RemoteShard,
     call,
     call_patiently,
@@ -40,6 +39,7 @@ from eventray.runtime.remote import (
     manage_unit,
     pickled,
 )
+from eventray.runtime.remote_checkpoints import RemoteCheckpoints
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
 from eventray.runtime.units import Unit

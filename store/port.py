@@ -21,6 +21,7 @@ from eventray.store.records import (
     Snapshot,
     StoredLetter,
 )
+from eventray.store.spool import Spool
 
 
 class ShardPort(Protocol):
@@ -147,7 +148,7 @@ class CheckpointPort(Protocol):
         self,
         name: str,
         positions: Mapping[int, int],
-        data: bytes,
+        data: bytes | Spool,
         *,
         generation: int,
         fingerprint: str = "",
