@@ -27,6 +27,7 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Decision, Round, Waiting, answer_all, reused
+from eventray.runtime.metrics import Outcome, outcome_of
 from eventray.runtime.model import AggregateModel
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
@@ -117,6 +118,7 @@ class Activation:
             self._mailbox = deque()
         most = self._config.mailbox_commands_max
         if len(self._mailbox) >= most:
+            self._decider.outcomes["overloaded"] += 1
             answer(Kind.FULL, (self.stream, most, "waiting commands", RETRY_AFTER_S))
             return
         self._mailbox.append(Waiting(item, answer))
@@ -208,6 +210,9 @@ class Activation:
     def _end(self, done: Round, mailbox: deque[Waiting], kind: Kind, payload: Any) -> None:
         """Drop the state and answer everything that is open (what has been answered ignores it)."""
         self._state = None
+        if kind is not Kind.AGAIN:
+            outcome: Outcome = "overloaded" if kind is Kind.FULL else outcome_of(payload)
+            self._decider.outcomes[outcome] += len(done.decisions) + len(mailbox)
         for decision in done.decisions:
             answer_all(decision, kind, payload)
         while mailbox:
@@ -270,12 +275,14 @@ class Activation:
         """Answer what is decided now; gives the decisions whose ids were committed before."""
         version, position = done.version, self._position
         appended = iter(result.appended)
-        shard = self._log.index
+        shard, outcomes, failed = self._log.index, self._decider.outcomes, 0
         repeated: list[Decision] = []
         for decision in done.decisions:
             if decision.waiting.item.command_id in result.found:
                 repeated.append(decision)
             elif decision.error is not None:
+                failed += 1
+                outcomes[outcome_of(decision.error)] += 1 + len(decision.copies)
                 answer_all(decision, Kind.ERROR, decision.error)
             else:
                 if decision.encoded:
@@ -283,8 +290,10 @@ class Activation:
                     version, position = last.version, last.position
                 decision.waiting.answer(Kind.RECEIPT, ReceiptData(version, shard, position, False, decision.encoded))
                 for copy in decision.copies:
+                    outcomes["duplicate"] += 1
                     again = ReceiptData(version, shard, position, bool(decision.encoded), decision.encoded)
                     copy.answer(Kind.RECEIPT, again)
+        outcomes["answered"] += len(done.decisions) - len(repeated) - failed
         self._position = result.position
         return repeated
 
@@ -326,10 +335,12 @@ class Activation:
             if error is None:
                 same.append((decision, first.appended))
             else:
+                self._decider.outcomes["failed"] += 1 + len(decision.copies)
                 answer_all(decision, Kind.ERROR, error)
         ranges = [(last.version - last.events + 1, last.version) for _, last in same]
         events = await read_versions(self._log, self.stream, ranges, self._config.load_page_events)
         for decision, last in same:
+            self._decider.outcomes["duplicate"] += 1 + len(decision.copies)
             own = [events[version] for version in range(last.version - last.events + 1, last.version + 1)]
             answer_all(decision, Kind.RECEIPT, ReceiptData(last.version, last.shard, last.position, True, own))
 
@@ -338,6 +349,7 @@ class Activation:
         for decision in decisions:
             decision.waiting.attempts += 1
             if decision.waiting.attempts >= self._config.conflict_attempts_max:
+                self._decider.outcomes["refused"] += 1 + len(decision.copies)
                 answer_all(decision, Kind.ERROR, conflict)
         most = self._config.conflict_attempts_max
         self._put_back([d for d in decisions if d.waiting.attempts < most], mailbox)

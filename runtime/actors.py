@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any
 import ray
 from ray import cloudpickle
 
-from eventray.domain.errors import ShardFenced
+from eventray.domain.errors import EventRayError, ShardFenced
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import DedicatedHost, PackedHost
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.metrics import Sample, of_shard
+from eventray.runtime.metrics_ray import PUBLISH_S, publish_regularly
 from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import (
@@ -74,12 +77,21 @@ def new_epoch() -> int:
 class Shell(Pulsing):
     """What all targets share: a start that happens once, and an inbox for batches."""
 
+    _plan: Plan
+
     def __init__(self) -> None:
         self._inbox: Inbox | None = None
         self._starting = asyncio.Lock()
         self._closed = False
+        self._publishing: asyncio.Task[None] | None = None
 
     async def _start(self) -> Inbox:
+        raise NotImplementedError
+
+    async def _publish(self) -> None:
+        await publish_regularly(self._plan.app_name, self._samples)
+
+    async def _samples(self) -> list[Sample]:
         raise NotImplementedError
 
     async def _ready(self) -> Inbox:
@@ -90,7 +102,13 @@ class Shell(Pulsing):
                 if self._inbox is None:
                     self._inbox = await self._start()
                     spare_the_collector()
+                if self._publishing is None:
+                    self._publishing = asyncio.get_running_loop().create_task(self._publish())
         return self._inbox
+
+    @property
+    def _overloaded(self) -> Counter[str]:
+        return Counter() if self._inbox is None else self._inbox.overloaded
 
     @staticmethod
     def _unpack(data: bytes) -> Batch:
@@ -163,6 +181,12 @@ class Shard(Shell):
             await store.close()
             raise
         return store
+
+    async def _samples(self) -> list[Sample]:
+        assert self._store is not None
+        assert self._host is not None
+        of_store = of_shard(self._index, self._store.head, self._store.written)
+        return [*of_store, *self._host.samples(self._overloaded)]
 
     @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -259,6 +283,10 @@ class ViewShell(Shell):
         await self._runner.start()
         return Inbox(new_epoch(), self._runner.handle, config)
 
+    async def _samples(self) -> list[Sample]:
+        assert self._runner is not None
+        return [*self._runner.samples(self._overloaded.total())]
+
     @answered
     async def status(self) -> ViewStatus:
         """How it stands."""
@@ -307,6 +335,17 @@ class ActivationShell(Shell):
         self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
         return Inbox(new_epoch(), self._host.handle, config)
 
+    async def _publish(self) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_S)
+            await self._tell_outcomes()
+
+    async def _tell_outcomes(self) -> None:
+        """The Directory publishes them: Ray keeps what a process has counted for ever, and of these there are many."""
+        if self._host is not None and (more := self._host.take_outcomes(self._overloaded[self._aggregate])):
+            with contextlib.suppress(TargetLost, EventRayError):  # a Directory that is away does not count them
+                await call(self._directory.count_commands, self._aggregate, more)
+
     @answered
     async def hello(self, client: str) -> int:
         """Greet a client. After another activation, or a new shard, took its place this one begins anew."""
@@ -332,6 +371,7 @@ class ActivationShell(Shell):
                 return False
             self._host.leaving = True
         self._closed = True
+        await self._tell_outcomes()
         return True
 
     @answered
@@ -340,6 +380,7 @@ class ActivationShell(Shell):
         self._closed = True
         if self._host is not None:
             await self._host.passivate()
+            await self._tell_outcomes()
 
 
 def _make_directory(path: Path) -> None:

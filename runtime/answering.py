@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from eventray.domain.errors import (
     UnknownName,
 )
 from eventray.runtime.guard import DomainCode
+from eventray.runtime.metrics import Outcomes, outcome_of
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.viewstate import ViewState
@@ -64,6 +66,12 @@ class Answering:
         self._stopped = stopped
         self._waiters: list[_Waiter] = []
         self._moved: asyncio.Future[None] | None = None  # until the state changes, where somebody waits for that
+        self.outcomes: Outcomes = Counter()  # how queries ended in this process
+
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for what they ask for."""
+        return len(self._waiters)
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
@@ -75,6 +83,7 @@ class Answering:
                 f"the store of view {self._model.name}",
                 "It was restored or resharded: ask after new receipts",
             )
+            self.outcomes["failed"] += 1
             answer(Kind.ERROR, StoreMismatch(store, "generation", item.generation, self._generation, advice))
             return
         state = self._state()
@@ -82,9 +91,11 @@ class Answering:
             self._answer(state, item, answer)
             return
         if self._stopped():
+            self.outcomes["failed"] += 1
             answer(Kind.ERROR, ProjectionStopped(self._model.name, self._stopped()))
             return
         if len(self._waiters) >= self._waiting_max:
+            self.outcomes["overloaded"] += 1
             answer(Kind.FULL, (f"view {self._model.name}", self._waiting_max, "waiting queries", RETRY_AFTER_S))
             return
         waiter = _Waiter(item, answer)
@@ -102,6 +113,7 @@ class Answering:
                 self._forget(waiter)
                 self._answer(state, waiter.item, waiter.answer)
             elif stopped:
+                self.outcomes["failed"] += 1
                 self._end(waiter, Kind.ERROR, ProjectionStopped(self._model.name, stopped))
 
     def serve(self) -> None:
@@ -144,6 +156,7 @@ class Answering:
             for shard, position in item.after.items()
             if position > positions.get(shard, 0)
         }
+        self.outcomes["stale"] += 1
         self._end(waiter, Kind.ERROR, StaleView(self._model.name, behind, item.wait_s))
 
     def _end(self, waiter: _Waiter, kind: Kind, payload: Any) -> None:
@@ -160,17 +173,21 @@ class Answering:
         name = f"{self._model.name}.{item.query}"
         query = self._model.queries.get(item.query)
         if query is None:
+            self.outcomes["failed"] += 1
             answer(Kind.ERROR, UnknownName("query", name, tuple(self._model.queries)))
             return
         try:
             with DomainCode(name):
                 result = query.encode_result(query.call(state.view, query.decode(item.args)))
         except (Rejected, EventRayError) as error:
+            self.outcomes[outcome_of(error)] += 1
             answer(Kind.ERROR, error)
         except BaseException as error:
+            self.outcomes["failed"] += 1
             trace = "".join(traceback.format_exception(error))
             answer(Kind.ERROR, CommandFailed(f"view/{self._model.name}", name, str(error), type(error).__name__, trace))
         else:
+            self.outcomes["answered"] += 1
             answer(Kind.VALUE, (result, dict(state.positions)))
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from eventray.domain.aggregate import Aggregate
@@ -28,6 +28,7 @@ from eventray.domain.errors import (
 from eventray.domain.messages import Event
 from eventray.runtime.config import Config
 from eventray.runtime.guard import DomainCode
+from eventray.runtime.metrics import Outcomes
 from eventray.runtime.model import AggregateModel
 from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
@@ -81,15 +82,20 @@ def fingerprint(item: CommandItem) -> bytes:
 
 
 class Decider:
-    """Runs commands of one aggregate class; those that block in `threads` (its own, if none are given)."""
+    """Runs commands of one aggregate class; those that block in `threads` (its own, if none are given).
 
-    __slots__ = ("_config", "_model", "_threads", "_warned")
+    Attributes:
+        outcomes: how commands of the class ended in this process; counted by its activations.
+    """
+
+    __slots__ = ("_config", "_model", "_threads", "_warned", "outcomes")
 
     def __init__(self, model: AggregateModel, config: Config, threads: Threads | None = None) -> None:
         self._model = model
         self._config = config
         self._threads = threads or Threads(config.blocking_threads_max)
         self._warned: set[str] = set()
+        self.outcomes: Outcomes = Counter()
 
     def blocks(self, waiting: Waiting) -> bool:
         """Whether a command has to run in a thread of its own."""

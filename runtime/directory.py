@@ -21,6 +21,8 @@ from eventray.domain.errors import EventRayError, UnknownName
 from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
+from eventray.runtime.metrics import Outcomes
+from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.nodes import SPREAD
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import (
@@ -34,9 +36,10 @@ from eventray.runtime.remote import (
     kill,
     manage_unit,
 )
+from eventray.runtime.reporting import Reporting
 from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
-from eventray.runtime.status import Status, ViewStatus, added_up
+from eventray.runtime.status import Status, ViewStatus
 from eventray.runtime.tailing import Tails
 from eventray.runtime.units import Unit
 from eventray.runtime.watching import Pulsing, Watch, watched
@@ -113,6 +116,9 @@ class Directory(Pulsing):
                 loop = asyncio.get_running_loop()
                 steps = (self._shards.reconcile, self._wake_all, self._placer.passivate_idle)
                 self._supervision = [loop.create_task(self._every_second(step)) for step in steps]
+                self._supervision.append(
+                    loop.create_task(publish_regularly(self._plan.app_name, self._reporting.samples))
+                )
                 if not self._detached:
                     self._lease.require()
         return self._started
@@ -140,6 +146,8 @@ class Directory(Pulsing):
         await self._serving.load()
         self._shards = Shards(plan, self._manifest, self._me, actor_options)
         self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
+        where = plan.app_name, plan.directory
+        self._reporting = Reporting(where, self._shards, self._placer, self._serving, lambda: self._views)
         self._tails = Tails(plan.app_name, plan.config, self._me, self._manifest.shards, actor_options)
 
     async def _wait_until_serving(self) -> None:
@@ -271,6 +279,12 @@ class Directory(Pulsing):
         await self._start()
         self._placer.restarted(aggregate)
 
+    @answered
+    async def count_commands(self, aggregate: str, outcomes: Outcomes) -> None:
+        """How commands of a dedicated activation ended since it told that last."""
+        await self._opened.wait()
+        self._reporting.count(aggregate, outcomes)
+
     # supervision
 
     async def _every_second(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -301,35 +315,7 @@ class Directory(Pulsing):
     async def status(self) -> Status:
         """How every part stands."""
         await self._start()
-        shards, views, activations = await asyncio.gather(
-            self._shards.statuses(),
-            asyncio.gather(*(ask_status(actor) for actor in self._views.values())),
-            self._placer.statuses(),
-        )
-        return Status(
-            self._plan.app_name,
-            self._plan.directory,
-            False,
-            shards,
-            tuple(
-                status if isinstance(status, ViewStatus) else self._unavailable(unit, str(status))
-                for unit, status in zip(self._views, views, strict=True)
-            ),
-            tuple(activations),
-            (*self._placer.counts(), *added_up(shards)),
-        )
-
-    def _unavailable(self, unit: Unit, reason: str) -> ViewStatus:
-        return ViewStatus(
-            unit.view,
-            "unavailable",
-            {},
-            reason=reason,
-            version=unit.version,
-            partition=unit.partition,
-            replica=unit.replica,
-            serves=self._serving.serves(unit),
-        )
+        return await self._reporting.status()
 
     # the driver's lease
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from eventray.runtime.activation import Activation
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round
+from eventray.runtime.metrics import Outcomes, Sample, of_activations, of_commands, with_refused
 from eventray.runtime.placement import Packed
 from eventray.runtime.status import AggregateStatus
 from eventray.runtime.threads import Threads
@@ -54,6 +55,13 @@ class PackedHost:
     def pending(self) -> int:
         """Commands that wait."""
         return sum(a.pending for active in self._active.values() for a in active.values() if not a.idle)
+
+    def samples(self, overloaded: Mapping[str, int]) -> Iterator[Sample]:
+        """Its metrics; `overloaded`: commands that were not even taken, by class."""
+        yield Sample("eventray_shard_waiting_commands", self.pending, (str(self._shard.index),))
+        for name, decider in self._deciders.items():
+            yield from of_commands(name, with_refused(decider.outcomes, overloaded.get(name, 0)))
+        yield from of_activations(self.statuses())
 
     def statuses(self) -> tuple[AggregateStatus, ...]:
         """The activations by class; of those that live elsewhere nothing."""
@@ -194,9 +202,10 @@ class DedicatedHost:
 
     def __init__(self, app: App, aggregate: str, stream: str, shard: ShardPort, config: Config) -> None:
         model = app.aggregates[aggregate]
-        self.activation = Activation(
-            model, Decider(model, config), stream, shard, config, take_over=True, schedule=self._run
-        )
+        decider = Decider(model, config)
+        self.activation = Activation(model, decider, stream, shard, config, take_over=True, schedule=self._run)
+        self._outcomes = decider.outcomes
+        self._taken: Outcomes = Counter()
         self.leaving = False
         self._expecting_until = time.monotonic() + FIRST_COMMAND_S
         self._task: asyncio.Task[None] | None = None
@@ -216,6 +225,11 @@ class DedicatedHost:
     def idle_s(self) -> float:
         """Seconds without a command; 0 while there is one, also while the one that it was made for is on its way."""
         return 0.0 if time.monotonic() < self._expecting_until else self.activation.idle_s
+
+    def take_outcomes(self, overloaded: int) -> Outcomes:
+        """How commands ended since this was asked before; `overloaded` were not even taken, since the beginning."""
+        before, self._taken = self._taken, with_refused(self._outcomes, overloaded)
+        return self._taken - before
 
     async def passivate(self) -> None:
         """Take nothing more, and wait until everything taken is answered."""

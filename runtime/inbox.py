@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,11 @@ class Inbox:
         self._clients: dict[str, _Client] = {}
         self._gate = Gate()
         self._quota = Quota("this actor", config.actor_commands_max, config.actor_bytes_max)
+
+    @property
+    def overloaded(self) -> Counter[str]:
+        """Items that were not taken since too many were there, by aggregate (or by query, at a view)."""
+        return self._quota.refused
 
     def hello(self, client: str) -> int:
         """Greet a client; the epoch that its batches must name."""
@@ -143,6 +149,7 @@ class _PendingBatch:
             size = item.size
             refusal = self._quota.admit(size)
             if refusal is not None:
+                self._quota.refused[item[0]] += 1
                 self.add(Answer(index, Kind.FULL, full(refusal)))
                 continue
             slot = _Slot(self, index, size)

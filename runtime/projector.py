@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from eventray.domain.errors import (
@@ -19,6 +20,7 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
+from eventray.runtime.metrics import Sample, Saved, of_view, with_refused
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded
@@ -77,6 +79,7 @@ class ProjectionRunner:
         self._followers: dict[int, asyncio.Task[None]] = {}
         self._saver: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
+        self._saved_so_far = Saved()
         self._turn = asyncio.Lock()  # who changes the state: a page, or what follows from a failure
 
     def status(self, pid: int, node: str) -> ViewStatus:
@@ -96,6 +99,12 @@ class ProjectionRunner:
             replica=unit.replica,
             serves=self._answering.serves,
         )
+
+    def samples(self, refused: int) -> Iterator[Sample]:
+        """Its metrics; `refused`: queries that were not even taken."""
+        answering = self._answering
+        outcomes = with_refused(answering.outcomes, refused)
+        yield from of_view(self.status(0, ""), outcomes, answering.waiting, self._saved_so_far)
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
@@ -403,10 +412,13 @@ class ProjectionRunner:
             self._saved_applied = applied
 
     async def _write(self, state: ViewState) -> None:
+        started, data, saved = time.monotonic(), state.encode(), self._saved_so_far
         await self._checkpoints.save(
             self._name,
             dict(state.positions),
-            state.encode(),
+            data,
             generation=self._generation,
             fingerprint=self._model.fingerprint,
         )
+        saved.saves, saved.size_bytes = saved.saves + 1, len(data)
+        saved.seconds += time.monotonic() - started

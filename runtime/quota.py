@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 from eventray.domain.errors import Overloaded
 
@@ -25,6 +26,7 @@ class Quota:
         self._bytes_max = bytes_max
         self._items = 0
         self._bytes = 0
+        self.refused: Counter[str] = Counter()  # by whatever the user of this counts them by
         self._lock = threading.Lock()
 
     @property

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from eventray.domain.errors import EventRayError
 from eventray.runtime.config import Config
+from eventray.runtime.metrics import Sample
 from eventray.store.news import News
 from eventray.store.port import ShardPort
 from eventray.store.records import Record, ShardPage
@@ -49,6 +50,12 @@ class Tail:
         """How many reads wait for news now."""
         return sum(len(newest.news) for newest in self._shards.values())
 
+    def samples(self) -> Iterator[Sample]:
+        """What it keeps, and who waits, by shard."""
+        for index, newest in self._shards.items():
+            yield Sample("eventray_tail_kept_bytes", newest.kept_bytes, (str(index),))
+            yield Sample("eventray_tail_waiting_reads", len(newest.news), (str(index),))
+
     async def close(self) -> None:
         """Read no more; who waits is told to ask the shard."""
         await asyncio.gather(*(newest.close() for newest in self._shards.values()))
@@ -61,7 +68,7 @@ class _Newest:
         self._shard = shard
         self._config = config
         self._records: list[Record] = []
-        self._bytes = 0
+        self.kept_bytes = 0
         self._start = self._end = 0
         self._reading: asyncio.Task[None] | None = None
         self._asked = False  # somebody has, since the last page was
@@ -137,20 +144,20 @@ class _Newest:
             return
         assert (page[0].position, page.position) == (self._end + 1, self._end + len(page)), "a shard's log has no gaps"
         self._records += page.records
-        self._bytes += sum(map(_size, page.records))
+        self.kept_bytes += sum(map(_size, page.records))
         self._end = page.position
         events_most, bytes_most = self._config.tail_events_max, self._config.tail_bytes_max
-        drop, left = max(0, len(self._records) - events_most), self._bytes
+        drop, left = max(0, len(self._records) - events_most), self.kept_bytes
         left -= sum(map(_size, self._records[:drop]))
         while left > bytes_most:
             left -= _size(self._records[drop])
             drop += 1
         if drop:
             del self._records[:drop]
-            self._start, self._bytes = self._start + drop, left
+            self._start, self.kept_bytes = self._start + drop, left
 
     def _begin_after(self, position: int) -> None:
-        self._records, self._bytes = [], 0
+        self._records, self.kept_bytes = [], 0
         self._start = self._end = position
 
 

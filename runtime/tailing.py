@@ -13,6 +13,8 @@ from eventray.domain.errors import EventRayError
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
+from eventray.runtime.metrics import Sample
+from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.nodes import NODE_SHOWN_CHARS, pinned_to, this_node
 from eventray.runtime.remote import RemoteShard, answered, call, find_actor, names_of
 from eventray.runtime.tail import Tail as TailEngine
@@ -32,11 +34,12 @@ ASK_AGAIN_S = 1.0  # a view that has no tail, or has lost it, asks the Directory
 class Tail(Pulsing):
     """Reads the shards once for all views of its node. It keeps nothing that is not in the shards."""
 
-    def __init__(self, config: Config, directory: Any, shards: int) -> None:
+    def __init__(self, app_name: str, config: Config, directory: Any, shards: int) -> None:
         locate = partial(call, directory.locate)
         # without patience: each loss of a shard must be seen, since its successor may have fewer events
         self._tail = TailEngine({index: RemoteShard(index, locate, 0.0) for index in range(shards)}, config)
         spare_the_collector()
+        self._publishing = asyncio.get_running_loop().create_task(publish_regularly(app_name, self._samples))
 
     def __repr__(self) -> str:
         return "Tail"
@@ -46,6 +49,9 @@ class Tail(Pulsing):
         """A page, packed; None: ask the shard."""
         page = await self._tail.read(shard, after=after, limit=limit, wait=wait, types=types)
         return None if page is None else pack_page(page)
+
+    async def _samples(self) -> list[Sample]:
+        return [*self._tail.samples()]
 
     @answered
     async def waiting(self) -> int:
@@ -102,7 +108,7 @@ class Tails:
     def __init__(self, app_name: str, config: Config, directory: Any, shards: int, options: Options) -> None:
         self.actors: dict[str, Any] = {}
         self._app_name = app_name
-        self._make = (config, directory, shards)
+        self._make = (app_name, config, directory, shards)
         self._options = options
         self._node_of: dict[str, str] = {}  # by view
 

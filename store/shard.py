@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,6 +51,16 @@ _LOADS_PER_HOP = 512
 _DEFAULT_LIMITS = StoreLimits()
 
 
+@dataclass(slots=True)
+class Written:
+    """What a shard has committed since it was opened: groups of appends, the time they took, and what was in them."""
+
+    commits: int = 0
+    seconds: float = 0.0
+    events: int = 0
+    size_bytes: int = 0
+
+
 class Shard:
     """One file of the store. All methods raise `ShardFenced` once another writer has taken the file over.
 
@@ -60,6 +72,7 @@ class Shard:
         self.index = place.index
         self.epoch = 0
         self.head = 0
+        self.written = Written()
         self._limits = place.limits
         self._file = ShardFile(place, self._reopened)
         self._appends: Batcher[AppendJob] = Batcher(
@@ -177,10 +190,13 @@ class Shard:
             if job.token is not None and not self._is_current(job.stream, job.token):
                 job.outcome = ActivationSuperseded(job.stream, job.token)
         failure: Exception | None = None
+        written, started = self.written, time.perf_counter()
         try:
             current = [job for job in jobs if job.outcome is None]
             if current:
                 self._advance(await self._file.write(WriteConnection.append, current))
+                written.commits += 1
+                written.seconds += time.perf_counter() - started
         except Exception as error:
             failure = error
         for job in jobs:
@@ -188,6 +204,8 @@ class Shard:
             self._pending_bytes -= job.size_bytes
             if isinstance(job.outcome, BatchResult):
                 self._advance(job.outcome.position)
+                written.events += job.events
+                written.size_bytes += job.size_bytes
             _settle(job.future, job.outcome, failure)
         return []
 

@@ -39,9 +39,9 @@ class Running:
     def __init__(self, shard: ShardPort, *, take_over: bool = False, **settings: Any) -> None:
         self.tasks: list[asyncio.Task[None]] = []
         config = Config(**settings)
-        self.activation = Activation(
-            MODEL, Decider(MODEL, config), STREAM, shard, config, take_over=take_over, schedule=self._run
-        )
+        decider = Decider(MODEL, config)
+        self.outcomes = decider.outcomes
+        self.activation = Activation(MODEL, decider, STREAM, shard, config, take_over=take_over, schedule=self._run)
 
     def _run(self, activation: Activation) -> None:
         self.tasks.append(asyncio.get_running_loop().create_task(activation.run()))
@@ -208,6 +208,7 @@ async def test_a_full_mailbox_takes_nothing_more_and_goes_on(shard: Shard) -> No
     assert ended[4][1][:2] == (STREAM, 3)
     kind, receipt = await one.send("deposit", Decimal(1))
     assert (kind, receipt.version) == (Kind.RECEIPT, 4)
+    assert one.outcomes == {"answered": 4, "overloaded": 2}
 
 
 async def test_an_overloaded_shard_refuses_without_a_word_on_earlier_runs(shard: Shard, monkeypatch: Any) -> None:
@@ -222,6 +223,7 @@ async def test_an_overloaded_shard_refuses_without_a_word_on_earlier_runs(shard:
         assert await one.send("deposit", Decimal(1)) == (Kind.FULL, ("shard 0", 5, "waiting appends", 0.05))
     kind, receipt = await one.send("deposit", Decimal(1))
     assert (kind, receipt.version) == (Kind.RECEIPT, 2)
+    assert one.outcomes == {"answered": 2, "overloaded": 1}
 
 
 async def test_many_events_of_many_commands_are_several_commits_within_the_limits_of_the_shard(tmp_path: Path) -> None:

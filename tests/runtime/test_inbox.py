@@ -149,6 +149,7 @@ async def test_what_an_actor_has_no_room_for_is_refused_at_once_whoever_sends_it
     target.waiting["slow 1"](Kind.VALUE, "done")
     assert (await target.inbox.submit(batch(2, "c"))).answers[0].payload == "c"
     assert target.handled == ["slow 1", "slow 2", "c"]
+    assert target.inbox.overloaded == {"A": 2}
 
 
 async def test_an_item_whose_handler_fails_keeps_nobody_else_waiting() -> None:

@@ -190,7 +190,7 @@ async def test_what_is_kept_is_bounded_in_bytes() -> None:
                 await append(shard, 10, "x" * 7)
                 await reached([follower], shard.head)
         newest = tail._shards[0]
-        assert newest._bytes == sum(len(record.data) for record in newest._records) <= 100
+        assert newest.kept_bytes == sum(len(record.data) for record in newest._records) <= 100
         assert newest._start + len(newest._records) == newest._end == 200
         assert follower.seen == wanted(shard, None)
 
