@@ -27,7 +27,6 @@ from eventray.domain.response import Answer
 P = ParamSpec("P")
 V = TypeVar("V")
 R = TypeVar("R")
-M = TypeVar("M")
 
 ACTORS_MAX = 256  # partitions or replicas of a view; each is a process
 
@@ -212,23 +211,15 @@ class QueryDescriptor(Generic[V, P, R]):
 
 
 class _Marker(Protocol):
-    """`@query(...)` with keywords that say nothing of the type of the answer."""
+    """`@query(...)` with keywords."""
 
     def __call__(self, function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]: ...
-
-
-class _MergedMarker(Protocol[M]):
-    """`@query(merge=...)`: what merges gives what the query answers."""
-
-    def __call__(self, function: Callable[Concatenate[V, P], M], /) -> QueryDescriptor[V, P, M]: ...
 
 
 @overload
 def query(function: Callable[Concatenate[V, P], R], /) -> QueryDescriptor[V, P, R]: ...
 @overload
-def query(*, key: str) -> _Marker: ...
-@overload
-def query(*, merge: Callable[..., M]) -> _MergedMarker[M]: ...
+def query(*, key: str | None = None, merge: Callable[..., Any] | None = None) -> _Marker: ...
 def query(
     function: Callable[..., Any] | None = None, /, *, key: str | None = None, merge: Callable[..., Any] | None = None
 ) -> Any:

@@ -25,6 +25,7 @@ from eventray.runtime.app import App
 from eventray.runtime.ray_setup import check_protected, joined_ray
 from eventray.runtime.session import Runtime
 from eventray.runtime.status import Status
+from eventray.runtime.units import Unit
 
 NODE_SHOWN_CHARS = 12
 LOOK_S = 2.0  # how often `serve` looks whether its app was ended by someone else
@@ -188,8 +189,9 @@ def _tables(found: Status) -> list[Table]:
     views = Table("view", "state", "lag", "positions", "applied", "pid", "node", title="views")
     for view in found.views:
         positions = ", ".join(f"{shard}: {at}" for shard, at in sorted(view.positions.items()))
-        state = _state(view.state, view.reason)
-        _add(views, view.name, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
+        state = _state(view.state if view.serves else f"shadow, {view.state}", view.reason)
+        unit = Unit(view.name, view.version, view.partition, view.replica)
+        _add(views, unit, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
     return [table for table in (shards, aggregates, activations, views) if table.row_count]
 
 

@@ -1,4 +1,4 @@
-"""`eventray dead-letters list|show|retry|drop` and `eventray rebuild`: care for the views of a running app."""
+"""`eventray rebuild|compare|switch` and `eventray dead-letters ...`: care for the views of a running app."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from eventray.runtime.cli_app import Address, AppName, AsJson, joined
 from eventray.runtime.dead_letters import DeadLetter
 
 FAILED_AGAIN = 1
+DIFFERENT = 1
 INTERRUPTED = 130
 
 View = Annotated[str, typer.Argument(metavar="VIEW", help="The name of a view.")]
@@ -31,14 +32,13 @@ letters = typer.Typer(
 def add_to(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     app.add_typer(letters, name="dead-letters")
-    app.command("rebuild")(rebuild)
+    for command in (rebuild, compare, switch):
+        app.command(command.__name__)(command)
 
 
 def rebuild(view: View, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
     """Make a view anew from the log while the old one serves; Ctrl-C gives it up. Run where the app can be imported."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _find_classes()
     with joined(app, address) as runtime:
         rebuilding = runtime.rebuild(view, progress=not as_json)
         try:
@@ -55,6 +55,53 @@ def rebuild(view: View, app: AppName = None, address: Address = None, as_json: A
         print(f"{done.view}: {done.events:,} events in {done.seconds:.1f} s, {done.rate:,.0f} a second")
 
 
+def compare(
+    view: View,
+    old: Annotated[int | None, typer.Option(min=1, help="A version; the one that serves if none is named.")] = None,
+    new: Annotated[int | None, typer.Option(min=1, help="Another one; the latest other if none is named.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many differences are shown.")] = 20,
+    app: AppName = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where two versions of a view differ; exit code 1 when they do. Run where the app can be imported."""
+    _find_classes()
+    with joined(app, address) as runtime:
+        found = runtime.compare(view, old, new).result()
+    if as_json:
+        shown = [dataclasses.asdict(difference) for difference in found.differences[:limit]]
+        print(json.dumps(dataclasses.asdict(found) | {"count": found.count, "differences": shown}))
+    else:
+        looked_at = f"{sum(found.positions.values()):,} events"
+        print(f"{view}: {found.count:,} differences of versions {found.old} and {found.new} after {looked_at}")
+        table = Table("where", f"version {found.old}", f"version {found.new}")
+        for one in found.differences[:limit]:
+            table.add_row(*(escape(cell) for cell in (one.where, one.old, one.new)))
+        if table.row_count:
+            Console().print(table)
+    if found.count:
+        raise typer.Exit(DIFFERENT)
+
+
+def switch(
+    view: View,
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1, help="The version that is to answer.")],
+    app: AppName = None,
+    address: Address = None,
+) -> None:
+    """Let another version of a view answer its queries, once it has caught up; go back with the version before."""
+    with joined(app, address) as runtime:
+        runtime.switch(view, version).result()
+    print(f"{view}: version {version} serves")
+
+
+def _find_classes() -> None:
+    """Let the app's classes be imported from the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 @letters.command("list")
 def list_(view: View, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
     """List the dead letters of a view, a line each."""
@@ -63,10 +110,10 @@ def list_(view: View, app: AppName = None, address: Address = None, as_json: AsJ
     if as_json:
         print(json.dumps([_plain(letter) for letter in found]))
         return
-    table = Table("id", "event", "type", "left behind (UTC)", "why", title=f"dead letters of {view}")
+    table = Table("view", "id", "event", "type", "left behind (UTC)", "why", title=f"dead letters of {view}")
     for letter in found:
         why = letter.reason.splitlines()[0]
-        cells = (letter.id, letter.event_id, letter.type, f"{letter.parked_at:%Y-%m-%d %H:%M:%S}", why)
+        cells = (letter.view, letter.id, letter.event_id, letter.type, f"{letter.parked_at:%Y-%m-%d %H:%M:%S}", why)
         table.add_row(*(escape(cell) for cell in cells))
     Console().print(table if found else f"{view} has no dead letters")
 

@@ -23,6 +23,7 @@ from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
 from eventray.runtime.metrics import Outcomes
 from eventray.runtime.metrics_ray import publish_regularly
+from eventray.runtime.nodes import SPREAD
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import (
     DIRECTORY,
@@ -167,7 +168,7 @@ class Directory(Pulsing, KeepsSaves):
     def _find_view(self, unit: Unit) -> Any:
         actor_name = f"view/{unit}"
         return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, unit.view)).options(
-            **actor_options(actor_name, self._plan.app_name)
+            **actor_options(actor_name, self._plan.app_name), **SPREAD
         ).remote(self._plan, self._me, unit, self._manifest.shards, self._manifest.generation)
 
     # what shards and views ask

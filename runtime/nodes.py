@@ -12,6 +12,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 NODE_SHOWN_CHARS = 12
 
 
+# Actors are dealt round over the nodes. Ray places one that needs nothing at random, so each needs some memory.
+SPREAD: dict[str, Any] = {"scheduling_strategy": "SPREAD", "memory": 1 << 20}
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node that is alive. A machine that comes back is another node: its id is new."""

@@ -28,8 +28,8 @@ def test_the_quickstart_prints_what_it_promises(tmp_path: Path) -> None:
 
 
 def test_the_other_blocks_run_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    head = blocks()[0].split("if __name__")[0]
-    for block in blocks()[1:]:
-        module = ModuleType("readme")
-        monkeypatch.setitem(sys.modules, "readme", module)
-        exec(compile(f"{head}\n{block}", "README.md", "exec"), module.__dict__)
+    first, *others = blocks()
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    for block in (first.split("if __name__")[0], *others):
+        exec(compile(block, "README.md", "exec"), module.__dict__)

@@ -38,18 +38,21 @@ from eventray.domain.errors import (
 from eventray.domain.messages import Command, CommandOptions, Event, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection, query
-from eventray.domain.response import Response
+from eventray.domain.response import Answer, Response
 from eventray.domain.upcast import upcast
 from eventray.runtime.app import App
 from eventray.runtime.placement import Dedicated, Packed
 
 if TYPE_CHECKING:
     from eventray.runtime.client import connect, run
+    from eventray.runtime.comparing import Comparison, Difference
     from eventray.runtime.dead_letters import DeadLetter
+    from eventray.runtime.rebuild import Rebuild, Rebuilt
     from eventray.runtime.session import Runtime
 
 __all__ = [
     "Aggregate",
+    "Answer",
     "App",
     "AppEnded",
     "Command",
@@ -58,9 +61,11 @@ __all__ = [
     "CommandOptions",
     "CommandPoisoned",
     "CommandTimeout",
+    "Comparison",
     "ConcurrencyConflict",
     "DeadLetter",
     "Dedicated",
+    "Difference",
     "EncodingError",
     "Event",
     "EventRayError",
@@ -75,6 +80,8 @@ __all__ = [
     "ProjectionStopped",
     "RayUnavailable",
     "RayUnprotected",
+    "Rebuild",
+    "Rebuilt",
     "Receipt",
     "Rejected",
     "Response",
@@ -97,6 +104,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Comparison": "eventray.runtime.comparing",
+    "Difference": "eventray.runtime.comparing",
+    "Rebuild": "eventray.runtime.rebuild",
+    "Rebuilt": "eventray.runtime.rebuild",
     "DeadLetter": "eventray.runtime.dead_letters",
     "Runtime": "eventray.runtime.session",
     "connect": "eventray.runtime.client",

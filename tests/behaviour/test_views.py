@@ -41,6 +41,17 @@ def test_a_view_that_cannot_catch_up_in_time_is_stale(runtime: Runtime, name: st
     assert view.of.options(after=beyond, timeout=0.05, stale="serve").remote(name).result() == 1
 
 
+def test_a_view_that_was_never_saved_counts_as_behind(own_runtime: Runtime) -> None:
+    runtime = own_runtime
+    receipt = runtime.get(Account, "alice").open.remote("Alice").result()  # the view does not want it
+    assert runtime.view(Balances).sum.options(after=receipt).remote().result() == 0
+    status = runtime.status().result()
+    assert [(view.name, status.lag(view)) for view in status.views] == [("Balances", 0)]
+    beyond = {receipt.shard: receipt.position + 1}
+    with pytest.raises(StaleView):
+        runtime.view(Balances).sum.options(after=beyond, timeout=0.05).remote().result()
+
+
 def test_an_error_in_a_query_reaches_the_caller(runtime: Runtime, name: str) -> None:
     with pytest.raises(CommandFailed, match="a bug in a query"):
         runtime.view(Balances).failing.remote().result()

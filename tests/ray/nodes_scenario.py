@@ -61,7 +61,16 @@ class Note(Aggregate):
         self.texts.append(event.text)
 
 
-APP = App("nodes", aggregates=[Account, Note], projections=[Balances], placement={Account: Packed(), Note: Dedicated()})
+class Copies(Balances, name="Copies", replicas=3):
+    """One for each node."""
+
+
+APP = App(
+    "nodes",
+    aggregates=[Account, Note],
+    projections=[Balances, Copies],
+    placement={Account: Packed(), Note: Dedicated()},
+)
 
 
 class Commands:
@@ -149,7 +158,9 @@ class Scenario:
     def run(self) -> None:
         node, _ = self.start_cluster(2)
         with eventray.run(APP, data=self.data, shards=SHARDS) as runtime:
-            self.seen["spread"] = sorted(Counter(shard.node for shard in runtime.status().result().shards).values())
+            status = runtime.status().result()
+            self.seen["spread"] = sorted(Counter(shard.node for shard in status.shards).values())
+            self.seen["nodes of replicas"] = len({view.node for view in status.views if view.name == "Copies"})
             self.commands.send(runtime, COMMANDS)
             self.lose(runtime, node)
             self.look_at_loss(runtime, node)
@@ -196,8 +207,9 @@ class Scenario:
         self.move_away(gone)
         self.seen["while lost"] = self.commands.send(runtime, COMMANDS)
         receipts = [receipt for receipt in self.commands.receipts.values() if receipt.stream == f"Account/{there}"]
-        told = runtime.view(Balances).of.options(after=receipts).remote(there).result()
-        self.seen["view behind"] = len(receipts) - int(told)
+        views = runtime.view(Balances), *(runtime.view(Copies) for _ in range(3))  # a replica each
+        told = [view.of.options(after=receipts).remote(there) for view in views]
+        self.seen["views behind"] = [len(receipts) - int(answer.result()) for answer in told]
         self.seen["made anew"] = self.files_of(gone)
 
     def get_back(self, runtime: Runtime) -> Any:
