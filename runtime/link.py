@@ -49,7 +49,6 @@ class Link:
         self._trouble = ""
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pumping = False
 
     @property
     def idle(self) -> bool:
@@ -57,13 +56,8 @@ class Link:
         return not self._lanes and not self._flights and self._connecting is None
 
     def add(self, job: Job) -> bool:
-        """Queue a job; False when the queue of its lane is full (it has ended with `Overloaded`)."""
-        if not self._lanes.add(job):
-            return False
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
-        return True
+        """Queue a job for the next `pump`; False when its lane is full (it has ended with `Overloaded`)."""
+        return self._lanes.add(job)
 
     def expire(self, now: float) -> float:
         """End the jobs whose time is over; the earliest deadline of the others."""
@@ -99,9 +93,8 @@ class Link:
 
     # sending
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Send what is ready, as far as the number of calls on their way allows."""
-        self._pumping = False
         if self._closed:
             return
         if self._channel is None:
@@ -148,7 +141,7 @@ class Link:
             self._flights.unanswered -= 1
             self._deliver(flight, reply)
             while reply.pending:
-                self._pump()
+                self.pump()
                 reply = await channel.collect(self._router.client, flight.number)
                 self._deliver(flight, reply)
             if flight.jobs:
@@ -164,7 +157,7 @@ class Link:
             if waiting:
                 self._flights.unanswered -= 1
             self._flights.end(flight)
-            self._pump()
+            self.pump()
 
     # answers
 
@@ -224,7 +217,7 @@ class Link:
 
     def _resume(self, keys: set[Hashable]) -> None:
         self._lanes.free(keys)
-        self._pump()
+        self.pump()
 
     def _settle(self, job: Job) -> None:
         """A job has ended."""
@@ -255,7 +248,7 @@ class Link:
             else:
                 break
         self._connecting = None
-        self._pump()
+        self.pump()
 
     def _refuse(self, error: BaseException) -> None:
         """The target will not be had: what waits for it ends with the reason."""

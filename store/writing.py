@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from eventray.store.head import HeadFile
 from eventray.store.limits import MIB
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand, NewRecord
 from eventray.store.rows import CommandId, TypeName
+from eventray.store.settling import Settle
 from eventray.store.stored import committed
 
 Clock = Callable[[], int]
@@ -48,7 +48,7 @@ class AppendJob:
     lookups: Sequence[str]
     events: int
     size_bytes: int
-    future: asyncio.Future[BatchResult]
+    settle: Settle
     token: int | None = None
     outcome: BatchResult | Exception | None = None
 
