@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 
 from eventray.runtime.lanes import Job, key_of
+from eventray.runtime.wire import Batch
 
 
 class Flight:
@@ -43,6 +44,7 @@ class Flights:
         self._flights: dict[int, Flight] = {}
         self._voids: list[int] = []
         self.unanswered = 0  # flights that wait for their first reply
+        self.jobs_unanswered = 0  # what they began with
 
     def __bool__(self) -> bool:
         return bool(self._flights)
@@ -57,7 +59,13 @@ class Flights:
         self._voids = [void for void in self._voids if void >= floor]
         self._flights[number] = flight
         self.unanswered += 1
+        self.jobs_unanswered += len(jobs)
         return flight, floor, tuple(self._voids)
+
+    def answered(self, batch: Batch) -> None:
+        """The first reply to a flight's batch is there, or none will come."""
+        self.unanswered -= 1
+        self.jobs_unanswered -= len(batch.items)
 
     def give_up(self, flight: Flight) -> None:
         """Its call failed: if it still arrives, it must not be taken."""

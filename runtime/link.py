@@ -17,6 +17,7 @@ from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
+FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
 
 class Sender(Protocol):
@@ -103,10 +104,17 @@ class Link:
             return
         if self._blame.cases and self._find_culprit(self._channel):
             return
-        while self._lanes.ready and self._flights.unanswered < self._router.config.link_batches_max:
+        while self._lanes.ready and self._may_start():
             jobs = self._lanes.take()
             if jobs:
                 self._start(jobs, self._channel)
+
+    def _may_start(self) -> bool:
+        """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear."""
+        flights = self._flights
+        if flights.unanswered >= self._router.config.link_batches_max:
+            return False
+        return self._lanes.ready * FEW >= flights.jobs_unanswered
 
     def _find_culprit(self, channel: Channel) -> bool:
         """After a loss: send what must go alone, one at a time; gives whether all else has to wait for that."""
@@ -138,7 +146,7 @@ class Link:
         try:
             reply = await channel.submit(batch)
             waiting = False
-            self._flights.unanswered -= 1
+            self._flights.answered(batch)
             self._deliver(flight, reply)
             while reply.pending:
                 self.pump()
@@ -155,7 +163,7 @@ class Link:
             self._abandon(flight, error)
         finally:
             if waiting:
-                self._flights.unanswered -= 1
+                self._flights.answered(batch)
             self._flights.end(flight)
             self.pump()
 
