@@ -20,8 +20,6 @@ from eventray.runtime.wire import CommandItem, Kind, QueryItem
 METADATA_BYTES_MAX = 16 << 10
 
 _RANDOM_BITS = 74
-_RANDOM_BYTES = 10
-_DRAWN_AT_ONCE = 512
 
 
 class CommandIds:
@@ -29,18 +27,15 @@ class CommandIds:
 
     def __init__(self) -> None:
         self._last = 0
-        self._random = memoryview(b"")
         self._lock = threading.Lock()
 
     def make(self) -> str:
-        """A new id: 48 bits of milliseconds, then random bits, one above the last within a millisecond."""
-        now = time.time_ns() // 1_000_000
+        """A new id: 48 bits of milliseconds, then random bits; within a millisecond one above the last."""
+        number = time.time_ns() // 1_000_000 << _RANDOM_BITS
         with self._lock:
-            if not self._random:  # many at once: each draw is a system call, and lets go of the interpreter's lock
-                self._random = memoryview(os.urandom(_DRAWN_AT_ONCE * _RANDOM_BYTES))
-            drawn, self._random = self._random[:_RANDOM_BYTES], self._random[_RANDOM_BYTES:]
-            number = (now << _RANDOM_BITS) | (int.from_bytes(drawn) >> 6)
-            if number <= self._last:
+            if number > self._last:  # the draw is a system call, and lets go of the interpreter's lock
+                number |= int.from_bytes(os.urandom(10)) >> 6
+            else:
                 number = self._last + 1
             self._last = number
         high, low = number >> 62, number & ((1 << 62) - 1)  # 48 bits of time and 12 of 74 random ones; 62 random ones
