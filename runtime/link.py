@@ -114,7 +114,7 @@ class Link:
         flights = self._flights
         if flights.unanswered >= self._router.config.link_batches_max:
             return False
-        return self._lanes.ready * FEW >= flights.jobs_unanswered
+        return self._lanes.ready * FEW >= flights.commands_unanswered
 
     def _find_culprit(self, channel: Channel) -> bool:
         """After a loss: send what must go alone, one at a time; gives whether all else has to wait for that."""
@@ -146,7 +146,7 @@ class Link:
         try:
             reply = await channel.submit(batch)
             waiting = False
-            self._flights.answered(batch)
+            self._flights.answered(flight)
             self._deliver(flight, reply)
             while reply.pending:
                 self.pump()
@@ -163,7 +163,7 @@ class Link:
             self._abandon(flight, error)
         finally:
             if waiting:
-                self._flights.answered(batch)
+                self._flights.answered(flight)
             self._flights.end(flight)
             self.pump()
 
