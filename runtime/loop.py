@@ -45,10 +45,12 @@ class EngineLoop:
             return
         self._posted.append(job)
         if not self._woken:
-            self._woken = True
             after_burst(self._wake)
 
     def _wake(self) -> None:
+        if self._woken:  # by another thread, or another post of the burst
+            return
+        self._woken = True
         try:
             self.loop.call_soon_threadsafe(self._drain)
         except RuntimeError:  # the loop is closed
