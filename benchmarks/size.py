@@ -48,7 +48,7 @@ async def fill(directory: Path, total: int, *, ids: bool, body_bytes: int = BODY
     waiting = []
     for n, stream in batches:
         commands = events.commands(n * EVENTS_A_BATCH, EVENTS_A_BATCH, body_bytes, ids=ids)
-        waiting.append(shard.submit_batch(stream, commands))
+        waiting.append(shard.append_batch(stream, commands))
         if len(waiting) == BATCHES_A_COMMIT:
             await asyncio.gather(*waiting)
             waiting.clear()

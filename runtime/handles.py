@@ -12,6 +12,7 @@ from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
 from eventray.runtime.response import Response
 
+PLAIN = CommandOptions()
 After = Receipt | Sequence[Receipt] | Mapping[int, int] | None
 
 
@@ -61,7 +62,7 @@ class AggregateHandle:
                 f"a handle of {model.name} has no {name!r}: commands are {', '.join(model.commands) or 'none'}; "
                 f"for the state ask runtime.state({model.name}, {self.id!r}).result()"
             )
-        return RemoteCommand(object.__getattribute__(self, "_runtime"), model, self.id, command, CommandOptions())
+        return RemoteCommand(object.__getattribute__(self, "_runtime"), model, self.id, command, PLAIN)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name!r} on {self!r}: state changes by commands only")
