@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Typ
 
 from eventray.domain.fields import check_stored_name, defining_frame, make_dataclass
 from eventray.domain.messages import Command, CommandOptions, Event, Receipt
+from eventray.domain.own import Own, set_own
 from eventray.domain.response import Response
 
 _PLAIN = CommandOptions()
@@ -33,9 +34,9 @@ class Aggregate:
     id = ""
     version = 0
 
-    __aggregate_name__: ClassVar[str]
+    __aggregate_name__ = Own[str]()
+    __state_version__ = Own[int]()
     __snapshot_every__: ClassVar[int | None]
-    __state_version__: ClassVar[int]
 
     def __init_subclass__(
         cls, *, name: str | None = None, snapshot_every: int | None = None, state_version: int = 1, **keywords: Any
@@ -44,9 +45,8 @@ class Aggregate:
         check_stored_name(cls, cls.__name__ if name is None else name, state_version)
         if snapshot_every is not None and (type(snapshot_every) is not int or snapshot_every < 1):
             raise ValueError(f"{cls.__name__}: snapshot_every={snapshot_every!r} must be a number of events, or None")
-        cls.__aggregate_name__ = cls.__name__ if name is None else name
+        set_own(cls, aggregate_name=cls.__name__ if name is None else name, state_version=state_version)
         cls.__snapshot_every__ = snapshot_every or getattr(cls, "__snapshot_every__", None)
-        cls.__state_version__ = state_version
         make_dataclass(cls, defining_frame(), frozen=False, kw_only=True)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, dataclass_transform
 
 from eventray.domain.fields import check_stored_name, defining_frame, make_dataclass
+from eventray.domain.own import Own, set_own
 
 if TYPE_CHECKING:
     from eventray.domain.aggregate import Aggregate
@@ -22,14 +23,13 @@ class Event:
     The stored name is a format: a renamed class keeps it with `name=`.
     """
 
-    __event_name__: ClassVar[str]
-    __event_version__: ClassVar[int]
+    __event_name__ = Own[str]()
+    __event_version__ = Own[int]()
 
     def __init_subclass__(cls, *, name: str | None = None, version: int = 1, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         check_stored_name(cls, cls.__name__ if name is None else name, version)
-        cls.__event_name__ = cls.__name__ if name is None else name
-        cls.__event_version__ = version
+        set_own(cls, event_name=cls.__name__ if name is None else name, event_version=version)
         make_dataclass(cls, defining_frame(), frozen=True, kw_only=False)
 
 

@@ -22,6 +22,7 @@ from typing import (
 
 from eventray.domain.fields import check_stored_name, defining_frame, make_dataclass
 from eventray.domain.messages import Receipt
+from eventray.domain.own import Own, set_own
 from eventray.domain.response import Answer
 
 P = ParamSpec("P")
@@ -68,8 +69,8 @@ class Projection:
         ValueError: a keyword that cannot be, naming it.
     """
 
-    __projection_name__: ClassVar[str]
-    __projection_version__: ClassVar[int]
+    __projection_name__ = Own[str]()
+    __projection_version__ = Own[int]()
     __on_error__: ClassVar[OnError] = "stop"
     __retries__: ClassVar[int] = 3
     __partitions__: ClassVar[int] = 1
@@ -88,8 +89,7 @@ class Projection:
     ) -> None:
         super().__init_subclass__(**keywords)
         check_stored_name(cls, cls.__name__ if name is None else name, version)
-        cls.__projection_name__ = cls.__name__ if name is None else name
-        cls.__projection_version__ = version
+        set_own(cls, projection_name=cls.__name__ if name is None else name, projection_version=version)
         if on_error is not None:
             if on_error not in get_args(OnError):
                 raise ValueError(f"{cls.__name__}: on_error={on_error!r}: choose 'stop' (the default) or 'park'")

@@ -30,13 +30,13 @@ from eventray.runtime.nodes import this_node
 from eventray.runtime.projector import ProjectionRunner
 from eventray.runtime.remote import (
     PATIENCE_S,
-    RemoteCheckpoints,
     RemoteShard,
     answered,
     call,
     call_patiently,
     dump_error,
 )
+from eventray.runtime.remote_checkpoints import RemoteCheckpoints
 from eventray.runtime.status import ActivationStatus, ShardStatus, ViewStatus
 from eventray.runtime.tail import followed
 from eventray.runtime.tailing import NodeTail

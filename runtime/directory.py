@@ -39,6 +39,7 @@ from eventray.runtime.remote import (
 from eventray.runtime.reporting import Reporting
 from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
+from eventray.runtime.staging import KeepsSaves
 from eventray.runtime.status import Status, ViewStatus
 from eventray.runtime.tailing import Tails
 from eventray.runtime.units import Unit
@@ -46,7 +47,6 @@ from eventray.runtime.watching import Pulsing, Watch, watched
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
 from eventray.store.migrate import open_manifest
-from eventray.store.records import Checkpoint
 
 log = logging.getLogger("eventray.runtime")
 
@@ -64,10 +64,11 @@ class Started:
     serving: dict[str, int]
 
 
-class Directory(Pulsing):
+class Directory(Pulsing, KeepsSaves):
     """One per app, named `directory` in the app's namespace."""
 
     def __init__(self, plan: Plan, shards: int | None, detached: bool) -> None:
+        super().__init__()
         self._plan = plan
         self._count = shards
         self._detached = detached
@@ -76,7 +77,6 @@ class Directory(Pulsing):
         self._started: Started | None = None
         self._ending = False
         self._ended = asyncio.Event()
-        self._opened = asyncio.Event()
         self._views: dict[Unit, Any] = {}
         self._supervision: list[asyncio.Task[None]] = []
         self._lease = Lease(plan.app_name, self._end_and_exit)
@@ -200,24 +200,6 @@ class Directory(Pulsing):
         await self._checkpoints.compare({index: (head, lost_with_power)}, generation=self._manifest.generation)
         if self._manifest.state_of(index) != "created":
             self._manifest.mark(index, "created", self._manifest.node_of(index))
-
-    @answered
-    async def load_checkpoint(self, name: str) -> Checkpoint | None:
-        """A view's last save."""
-        await self._opened.wait()
-        return await self._checkpoints.load(name)
-
-    @answered
-    async def save_checkpoint(self, name: str, positions: dict[int, int], data: bytes, **facts: Any) -> None:
-        """Save a view."""
-        await self._opened.wait()
-        await self._checkpoints.save(name, positions, data, **facts)
-
-    @answered
-    async def checkpoint_names(self) -> list[str]:
-        """The views that have a save."""
-        await self._opened.wait()
-        return await self._checkpoints.names()
 
     @answered
     async def follow(self, view: str, node: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import iscoroutinefunction
 from types import FunctionType
 from typing import Any, Generic, TypeVar, cast
@@ -19,6 +19,7 @@ from eventray.runtime.calls import CommandModel, QueryModel
 from eventray.runtime.eventset import EventSet
 from eventray.runtime.partitions import key_of, partition_of
 from eventray.store.codec import Codec, DecodingError
+from eventray.store.pieces import PieceCodec
 
 __all__ = [
     "AggregateModel",
@@ -199,6 +200,7 @@ class ProjectionModel:
     __slots__ = (
         "_apply",
         "_key",
+        "_pieces",
         "_state",
         "_wanted",
         "_with_meta",
@@ -222,6 +224,7 @@ class ProjectionModel:
         self.on_error = cls.__on_error__
         self.retries = cls.__retries__
         self._state = _State(cls, _RESERVED_IN_VIEWS, self.version)
+        self._pieces = PieceCodec(cls, cls.__name__)
         self.partitions = cls.__partitions__
         self.replicas = cls.__replicas__
         parts = "" if self.partitions == 1 else f"/{self.partitions}"  # of other parts a save is of no use
@@ -271,6 +274,14 @@ class ProjectionModel:
             EncodingError: a value does not fit its annotation, as "Balances.total['a']".
         """
         return self._state.codec.encode(view)
+
+    def encode_in_pieces(self, view: Projection) -> Iterator[bytes]:
+        """The same bytes, or others that are read as the same read model, piece by piece.
+
+        Raises:
+            EncodingError: as `encode_state`.
+        """
+        return self._pieces.encode(view)
 
     def decode_state(self, data: bytes) -> Projection:
         """The view with the read model that the bytes hold.

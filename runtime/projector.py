@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -20,10 +19,11 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
-from eventray.runtime.metrics import Sample, Saved, of_view, with_refused
+from eventray.runtime.metrics import Sample, of_view, with_refused
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded
+from eventray.runtime.saves import Saves
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.tries import Tries
 from eventray.runtime.units import Unit
@@ -64,7 +64,7 @@ class ProjectionRunner:
         self._unit = unit
         self._name = str(unit)
         self._shards = shards
-        self._checkpoints = checkpoints
+        self._saves = Saves(checkpoints, model, unit, generation)
         self._config = config
         self._generation = generation
         self._state = ViewState(model, shards, unit.partition)
@@ -79,7 +79,6 @@ class ProjectionRunner:
         self._followers: dict[int, asyncio.Task[None]] = {}
         self._saver: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
-        self._saved_so_far = Saved()
         self._turn = asyncio.Lock()  # who changes the state: a page, or what follows from a failure
 
     def status(self, pid: int, node: str) -> ViewStatus:
@@ -104,7 +103,7 @@ class ProjectionRunner:
         """Its metrics; `refused`: queries that were not even taken."""
         answering = self._answering
         outcomes = with_refused(answering.outcomes, refused)
-        yield from of_view(self.status(0, ""), outcomes, answering.waiting, self._saved_so_far)
+        yield from of_view(self.status(0, ""), outcomes, answering.waiting, self._saves.so_far)
 
     def handle(self, item: QueryItem, answer: Answerer) -> None:
         """Answer a query, when the view has applied what it asks for."""
@@ -121,7 +120,7 @@ class ProjectionRunner:
 
     async def start(self) -> None:
         """Take up the last save, and follow the shards from there."""
-        self._state = await self._saved()
+        self._state = await self._saves.load(self._shards)
         self._phase, self._shows = "following", True
         self._follow_all()
         self._saver = asyncio.create_task(self._save_regularly())
@@ -143,18 +142,6 @@ class ProjectionRunner:
         self._answering.close()
         if self._phase == "following":
             await self._save()
-
-    async def _saved(self) -> ViewState:
-        """The state that was saved last, or the first one."""
-        state = ViewState(self._model, self._shards, self._unit.partition)
-        saved = await self._checkpoints.load(self._name)
-        if saved is None:
-            return state
-        if saved.generation != self._generation or saved.fingerprint != self._model.fingerprint:
-            log.warning("view %s: its save is of another store or another class; it is built anew", self._name)
-            return state
-        state.restore(saved)
-        return state
 
     # following
 
@@ -193,7 +180,7 @@ class ProjectionRunner:
         """From a state that holds half of an event back to the one before it: the last save and the events since."""
         self._phase, self._shows = "recovering", False  # queries wait until the good state is back
         half, applied = self._state, self._applied
-        state = await self._patiently(self._saved)
+        state = await self._patiently(lambda: self._saves.load(self._shards))
         for shard, positions in half.parked.items():
             state.parked[shard] |= positions
         for shard, upto in half.positions.items():
@@ -379,7 +366,7 @@ class ProjectionRunner:
         for left in fold.left:
             await self._write_letter(*left)
         async with self._saving:
-            await self._write(state)
+            await self._saves.write(state)
             self._applied_before = self._saved_applied = self._applied
             self._state, self._phase, self._reason = state, "following", ""
             state.applied = 0
@@ -408,17 +395,5 @@ class ProjectionRunner:
             applied, state = self._applied, self._state
             if not self._shows:  # half of an event is in it
                 return
-            await self._write(state)
+            await self._saves.write(state)
             self._saved_applied = applied
-
-    async def _write(self, state: ViewState) -> None:
-        started, data, saved = time.monotonic(), state.encode(), self._saved_so_far
-        await self._checkpoints.save(
-            self._name,
-            dict(state.positions),
-            data,
-            generation=self._generation,
-            fingerprint=self._model.fingerprint,
-        )
-        saved.saves, saved.size_bytes = saved.saves + 1, len(data)
-        saved.seconds += time.monotonic() - started

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import ray
@@ -14,13 +14,12 @@ from ray import cloudpickle
 from ray.exceptions import ActorUnschedulableError, NodeDiedError, ObjectLostError, RayActorError, RayError
 from ray.util import list_named_actors
 
-from eventray.domain.errors import EventRayError, ShardUnavailable, StoreUnavailable
+from eventray.domain.errors import EventRayError, ShardUnavailable
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.units import Unit
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_page, unpack_reply
 from eventray.store.records import (
     BatchResult,
-    Checkpoint,
     Committed,
     DuplicateCommands,
     Loaded,
@@ -258,53 +257,6 @@ class RemoteShard:
             return await patiently(attempt, self._patience_s)
         except TargetLost as error:
             raise ShardUnavailable(self.index, str(error)) from None
-
-
-class RemoteCheckpoints:
-    """The views' saves, kept by the Directory; `close` closes this end only."""
-
-    def __init__(self, directory: Any) -> None:
-        self._directory = directory
-        self._closed = False
-
-    async def save(
-        self,
-        name: str,
-        positions: Mapping[int, int],
-        data: bytes,
-        *,
-        generation: int,
-        fingerprint: str = "",
-        witness: bool = True,
-    ) -> None:
-        """Keep state and positions together."""
-        await self._call(
-            self._directory.save_checkpoint,
-            name,
-            dict(positions),
-            data,
-            generation=generation,
-            fingerprint=fingerprint,
-            witness=witness,
-        )
-
-    async def load(self, name: str) -> Checkpoint | None:
-        """The last save, or None."""
-        return await self._call(self._directory.load_checkpoint, name)  # type: ignore[no-any-return]
-
-    async def names(self) -> list[str]:
-        """The names that have one."""
-        return await self._call(self._directory.checkpoint_names)  # type: ignore[no-any-return]
-
-    async def close(self) -> None:
-        """Make no more calls."""
-        self._closed = True
-
-    async def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._closed:
-            raise StoreUnavailable("views.db", "this end of it is closed")
-        # the Directory comes back, or this view ends with its app
-        return await call_patiently(method, *args, patience_s=float("inf"), **kwargs)
 
 
 def find_actor(name: str, namespace: str) -> Any | None:

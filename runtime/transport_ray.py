@@ -30,7 +30,6 @@ from eventray.runtime.remote import (
     DIRECTORY,
     PATIENCE_S,
     ActorChannel,
-    RemoteCheckpoints,
     RemoteShard,
     call,
     call_patiently,
@@ -42,6 +41,7 @@ from eventray.runtime.remote import (
     patiently,
     pickled,
 )
+from eventray.runtime.remote_checkpoints import RemoteCheckpoints
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
 from eventray.runtime.units import Unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from eventray.domain.projection import Projection
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
 from eventray.store.records import Checkpoint, Record, ShardPage
+from eventray.store.spool import Spool
 
 TRACE_FRAMES = 4
+_HEADER = struct.Struct(">HI")  # MessagePack: a list of two, the first of them that many bytes
+_LIST_OF_TWO_AND_BYTES = 0x92C6
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,28 @@ class ViewState:
         Raises:
             EncodingError: a value does not fit its annotation.
         """
-        parked = {shard: sorted(positions) for shard, positions in self.parked.items() if positions}
-        return bytes(msgpack.packb((self._model.encode_state(self.view), parked)))
+        return bytes(msgpack.packb((self._model.encode_state(self.view), self._parked())))
+
+    def spool(self) -> Spool:
+        """The same, with little of it in memory at once.
+
+        Raises:
+            EncodingError: as `encode`. OSError: there is no room for it on the disk.
+        """
+        spool = Spool()
+        try:
+            spool.write(_HEADER.pack(_LIST_OF_TWO_AND_BYTES, 0))
+            for piece in self._model.encode_in_pieces(self.view):
+                spool.write(piece)
+            spool.rewrite(0, _HEADER.pack(_LIST_OF_TWO_AND_BYTES, spool.size_bytes - _HEADER.size))
+            spool.write(msgpack.packb(self._parked()))
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    def _parked(self) -> dict[int, list[int]]:
+        return {shard: sorted(positions) for shard, positions in self.parked.items() if positions}
 
     def restore(self, saved: Checkpoint) -> None:
         """Become what was saved.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from eventray.domain.errors import EventTooLarge, InvalidId
 from eventray.store.limits import StoreLimits
 from eventray.store.records import NewCommand
+from eventray.store.spool import Spool
 
 _INT_MAX = 2**63 - 1
 _TYPE_VERSION_MAX = 2**31 - 1
@@ -117,7 +118,7 @@ def check_dead_letter(consumer: object, positions: Sequence[int], reason: object
 
 def check_checkpoint(name: object, positions: Mapping[int, int], data: object) -> None:
     """Raise TypeError or ValueError for what could not be read back as it is."""
-    if not isinstance(name, str) or type(data) is not bytes:
+    if not isinstance(name, str) or type(data) not in (bytes, Spool):
         raise TypeError(f"a checkpoint has a str as name and its state in bytes, not {name!r}, {type(data).__name__}")
     for shard, position in positions.items():
         if type(shard) is not int or shard < 0 or type(position) is not int or not 0 <= position <= _INT_MAX:

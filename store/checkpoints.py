@@ -22,6 +22,7 @@ from eventray.store.failures import FILE_ERRORS, is_full, translated
 from eventray.store.lock import FileLock
 from eventray.store.moving import shard_file
 from eventray.store.records import Checkpoint
+from eventray.store.spool import Spool
 
 Ts = TypeVarTuple("Ts")
 T = TypeVar("T")
@@ -41,7 +42,7 @@ _TABLES = (
         witness INTEGER NOT NULL)""",
 )
 _SAVE = """INSERT OR REPLACE INTO checkpoints(name, generation, fingerprint, positions, data, crc, witness)
-    VALUES(?,?,?,?,?,?,?)"""
+    VALUES(?,?,?,?,{data},?,?)"""
 _LOAD = "SELECT generation, fingerprint, positions, data, crc FROM checkpoints WHERE name = ?"
 _WITNESSES = "SELECT name, positions FROM checkpoints WHERE generation = ? AND witness"
 
@@ -62,9 +63,27 @@ class _Connection(StoreConnection):
         finally:
             self.undo()
 
-    def save(self, row: tuple[object, ...]) -> None:
-        self.execute(_SAVE, row)
+    def save(self, facts: tuple[str, int, str, bytes], data: bytes | Spool, witness: bool) -> None:
+        parts = [data] if isinstance(data, bytes) else data.parts()
+        crc = rows.checkpoint_checksum(*facts, parts)
+        if isinstance(data, bytes):
+            self.execute(_SAVE.format(data="?"), (*facts, data, crc, int(witness)))
+        else:
+            self._save_in_parts(facts, data, crc, witness)
         self.bound_wal()
+
+    def _save_in_parts(self, facts: tuple[str, int, str, bytes], spool: Spool, crc: int, witness: bool) -> None:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            row = self.execute(
+                _SAVE.format(data="zeroblob(?)"), (*facts, spool.size_bytes, crc, int(witness))
+            ).lastrowid
+            with self.blobopen("checkpoints", "data", row) as blob:
+                for part in spool.parts():
+                    blob.write(part)
+            self.execute("COMMIT")
+        finally:
+            self.undo()
 
     def drop(self, name: str) -> None:
         self.execute("DELETE FROM checkpoints WHERE name = ?", (name,))
@@ -132,7 +151,7 @@ class CheckpointStore:
         self,
         name: str,
         positions: Mapping[int, int],
-        data: bytes,
+        data: bytes | Spool,
         *,
         generation: int,
         fingerprint: str = "",
@@ -140,12 +159,12 @@ class CheckpointStore:
     ) -> None:
         """Save positions (per shard) and state together.
 
-        With `witness` the store takes a shard that ends before its position for one that went back in time.
+        A spool, however large, takes the memory of one of its parts. With `witness` the store takes a shard that ends
+        before its position for one that went back in time.
         """
         check_checkpoint(name, positions, data)  # what could not be read back must not replace what can
         stored = msgspec.msgpack.encode(dict(positions))
-        crc = rows.checkpoint_checksum(name, generation, fingerprint, stored, data)
-        await self._call(_Connection.save, (name, generation, fingerprint, stored, data, crc, int(witness)))
+        await self._call(_Connection.save, (name, generation, fingerprint, stored), data, witness)
 
     async def load(self, name: str) -> Checkpoint | None:
         """Return the checkpoint; None when there is none or it is corrupt (a warning says so)."""
@@ -154,7 +173,7 @@ class CheckpointStore:
             return None
         generation, fingerprint, positions, data, crc = row
         try:
-            if rows.checkpoint_checksum(name, generation, fingerprint, positions, data) != crc:
+            if rows.checkpoint_checksum(name, generation, fingerprint, positions, [data]) != crc:
                 raise ValueError("its checksum does not fit")
             return Checkpoint(_POSITIONS(positions), data, generation, fingerprint)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:

@@ -44,6 +44,7 @@ from eventray.store.records import (
     check_stream,
 )
 from eventray.store.settling import Settle
+from eventray.store.spool import Spool, whole
 from eventray.store.writing import Clock
 
 _log = logging.getLogger("eventray.store")
@@ -338,7 +339,7 @@ class MemoryCheckpoints:
         self,
         name: str,
         positions: Mapping[int, int],
-        data: bytes,
+        data: bytes | Spool,
         *,
         generation: int,
         fingerprint: str = "",
@@ -347,7 +348,7 @@ class MemoryCheckpoints:
         """Save positions (per shard) and state together; a `witness` has nothing to bear out here."""
         self._require_service()
         check_checkpoint(name, positions, data)
-        self._saved[name] = Checkpoint(dict(positions), data, generation, fingerprint)
+        self._saved[name] = Checkpoint(dict(positions), whole(data), generation, fingerprint)
 
     async def load(self, name: str) -> Checkpoint | None:
         """Return the checkpoint; None when there is none."""

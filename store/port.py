@@ -21,6 +21,7 @@ from eventray.store.records import (
     StoredLetter,
 )
 from eventray.store.settling import Settle
+from eventray.store.spool import Spool
 
 
 class ShardPort(Protocol):
@@ -151,7 +152,7 @@ class CheckpointPort(Protocol):
         self,
         name: str,
         positions: Mapping[int, int],
-        data: bytes,
+        data: bytes | Spool,
         *,
         generation: int,
         fingerprint: str = "",

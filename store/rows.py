@@ -185,9 +185,12 @@ def snapshot_checksum(stream: str, version: int, position: int, fingerprint: str
     return crc32(data, crc32(_pack((stream, version, position, fingerprint)))) - CRC_SIGN
 
 
-def checkpoint_checksum(name: str, generation: int, fingerprint: str, positions: bytes, data: bytes) -> int:
-    """Return the CRC over all fields of a checkpoint."""
-    return crc32(data, crc32(_pack((name, generation, fingerprint, positions)))) - CRC_SIGN
+def checkpoint_checksum(name: str, generation: int, fingerprint: str, positions: bytes, parts: Iterable[bytes]) -> int:
+    """Return the CRC over all fields of a checkpoint; `parts` are its state."""
+    crc = crc32(_pack((name, generation, fingerprint, positions)))
+    for part in parts:
+        crc = crc32(part, crc)
+    return crc - CRC_SIGN
 
 
 def fingerprint_of(records: list[tuple[str, int, bytes]]) -> bytes:

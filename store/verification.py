@@ -134,7 +134,7 @@ def _checkpoint_problems(manifest: Manifest, positions: dict[int, int]) -> list[
     problems = []
     for name, generation, fingerprint, stored, data, crc in found:
         try:
-            intact = rows.checkpoint_checksum(name, generation, fingerprint, stored, data) == crc
+            intact = rows.checkpoint_checksum(name, generation, fingerprint, stored, [data]) == crc
         except TypeError:
             intact = False
         if not intact:

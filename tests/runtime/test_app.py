@@ -356,7 +356,10 @@ class Totals(Projection):
     def of(self, id: str) -> Decimal:
         return self.total[id]
 
-app = App("bank", aggregates=[Account], projections=[Totals], placement={{Account: Packed()}})
+class Next(Totals, name="Totals", version=2):
+    """What it has in common with its base must arrive, too."""
+
+app = App("bank", aggregates=[Account], projections=[Totals, Next], placement={{Account: Packed()}})
 model = app.aggregates["Account"]
 event = Deposited(Money(Decimal("1.50")))
 bytes_ = ray.cloudpickle.dumps((app, event, Account(balance=Decimal(3)), model.events.encode(event), model.fingerprint))
@@ -377,6 +380,7 @@ model = app.aggregates["Account"]
 assert model.fingerprint == fingerprint
 assert app.placement_of("Account") == Packed() and model.snapshot_every == 9
 assert model.events.encode(event) == stored and model.events.decode(*stored) == event
+assert [str(unit) for unit in app.units] == ["Totals", "Totals@2"]
 old = model.events.decode("deposited", 1, msgpack.packb({"amount": "2"}))
 assert old.money.amount == Decimal(2) and old.money.currency.value == "eur"
 one, other = model.new("a"), model.new("b")

@@ -18,6 +18,7 @@ from eventray.runtime.units import Unit
 from eventray.store import Checkpoint, EventStore, NewRecord
 from eventray.store.codec import Codec
 from eventray.store.memory import MemoryCheckpoints, MemoryShard
+from eventray.store.spool import Spool
 from tests.waiting import until
 
 SHARDS, EVENTS, KILLS = 3, 600, 100
@@ -59,7 +60,7 @@ class FragileCheckpoints(MemoryCheckpoints):
         super().__init__()
         self._chance = chance
 
-    async def save(self, name: str, positions: Mapping[int, int], data: bytes, **facts: Any) -> None:
+    async def save(self, name: str, positions: Mapping[int, int], data: bytes | Spool, **facts: Any) -> None:
         await self._take_a_while()
         if self._chance.random() < 0.2:
             raise StoreUnavailable("memory", "by chance")

@@ -66,7 +66,8 @@ def store_of_actors(data: Path, shards: int) -> EventStore:
 
     import ray
 
-    from eventray.runtime.remote import RemoteCheckpoints, RemoteShard, call
+    from eventray.runtime.remote import RemoteShard, call
+    from eventray.runtime.remote_checkpoints import RemoteCheckpoints
 
     manifest = Manifest.load_or_create(data, app=RAY_APP, shards=shards)
     directory = ray.get_actor("directory", namespace=RAY_APP)

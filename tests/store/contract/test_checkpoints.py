@@ -7,6 +7,7 @@ import pytest
 
 from eventray.domain.errors import InvalidId, StoreUnavailable
 from eventray.store import EventStore
+from eventray.store.spool import PART_BYTES, Spool
 from tests.store.conftest import Reopen
 from tests.store.contract.conftest import Kind
 
@@ -30,6 +31,18 @@ async def test_a_checkpoint_comes_back_as_it_was_saved(reopen: Reopen, kind: Kin
     assert (found.positions, found.data, found.fingerprint) == ({0: 13, 1: 9}, b"state", "f")
     assert found.generation == store.manifest.generation
     assert await store.load_checkpoint(f"{view}-2") is None
+
+
+async def test_a_checkpoint_in_many_parts_comes_back_whole(store: EventStore, view: str) -> None:
+    body = b"".join(n.to_bytes(4) for n in range(3 * PART_BYTES // 4 + 1))
+    for wanted in (body, body[1:], b"", body[: 2 * PART_BYTES]):
+        with Spool() as spool:
+            for at in range(0, len(wanted), 1000):
+                spool.write(wanted[at : at + 1000])
+            await store.checkpoints.save(view, {0: len(wanted)}, spool, generation=store.manifest.generation)
+        found = await store.load_checkpoint(view)
+        assert found is not None
+        assert (found.positions, found.data) == ({0: len(wanted)}, wanted)
 
 
 async def test_the_names_of_checkpoints_are_listed_in_order(store: EventStore, view: str) -> None:
