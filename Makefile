@@ -29,9 +29,9 @@ demo: setup
 	$(BIN)/python -m examples.tour
 	rm -rf demo-data
 
-# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1.
+# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1; then and now: COMPARE=old.json.
 bench: .venv/bench
-	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(COMPARE),--compare $(COMPARE))
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-@contextmanager
-def own_ray() -> Iterator[None]:
-    """Start a Ray with files of its own, end it after the block; the one of this process if there is one."""
+def own_ray() -> None:
+    """Start a Ray with files of its own that ends with this process; the one of this process if there is one."""
     import ray
 
     if ray.is_initialized():
-        yield
         return
-    with ray_files():
-        ray.init(include_dashboard=False, log_to_driver=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    stack = ExitStack()
+    atexit.register(stack.close)
+    stack.enter_context(ray_files())
+    ray.init(include_dashboard=False, log_to_driver=False)
+    stack.callback(ray.shutdown)
 
 
 @contextmanager
