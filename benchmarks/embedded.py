@@ -23,7 +23,7 @@ def embedded(bench: Bench) -> Iterator[Case]:
         yield Case(
             "1 caller",
             "commands/s",
-            lambda: balance.timed(calls // 10, lambda: _one_by_one(runtime, calls // 10)),
+            lambda: balance.timed(calls // 10, lambda: one_by_one(runtime, calls // 10)),
             {PEER: peer_side(peer_deposits, calls // 10)},
             (Goal(">=", 1, to=PEER),),
         )
@@ -36,7 +36,8 @@ def embedded(bench: Bench) -> Iterator[Case]:
         )
 
 
-def _one_by_one(runtime: Runtime, calls: int) -> None:
+def one_by_one(runtime: Runtime, calls: int) -> None:
+    """Have one caller pay into the accounts in turn."""
     handles = [runtime.get(Account, name) for name in ACCOUNTS]
     for number in range(calls):
         handles[number % len(handles)].deposit.remote(1).result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import time
 from collections import deque
@@ -11,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import eventray
 from benchmarks.bank import require_syncing
 from benchmarks.harness import Bench, Case, Told
-from benchmarks.own_ray import own_ray
+from benchmarks.own_ray import cpu_s, own_ray
 from benchmarks.result import Goal
 from eventray import Aggregate, App, Event, Packed, Projection, Receipt, Response, Runtime, command, query
 
@@ -157,8 +155,4 @@ async def _lag_s(response: Response[Receipt], view: Any) -> float:
 
 def _shards_cpu_s(runtime: Runtime) -> float:
     """What the processes of the shards have computed so far."""
-    ticks = 0
-    for shard in runtime.status().result().shards:
-        fields = Path(f"/proc/{shard.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(cpu_s(shard.pid) for shard in runtime.status().result().shards)

@@ -48,9 +48,9 @@ def memory(bench: Bench) -> Iterator[Case]:
 
 
 def _activated(runtime: Runtime) -> int:
-    runtime.get(Account, "one").deposit.remote(1).result()
-    [activation] = runtime.status().result().activations
-    return activation.pid
+    stream = runtime.get(Account, "one").deposit.remote(1).result().stream
+    [pid] = [one.pid for one in runtime.status().result().activations if one.stream == stream]
+    return pid
 
 
 def in_child(directory: Path, sizes: Sequence[int]) -> list[float]:

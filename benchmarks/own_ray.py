@@ -14,7 +14,7 @@ from typing import Any
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-def own_ray() -> None:
+def own_ray(**settings: Any) -> None:
     """Start a Ray with files of its own that ends with this process; the one of this process if there is one."""
     import ray
 
@@ -23,7 +23,7 @@ def own_ray() -> None:
     stack = ExitStack()
     atexit.register(stack.close)
     stack.enter_context(ray_files())
-    ray.init(include_dashboard=False, log_to_driver=False)
+    ray.init(include_dashboard=False, log_to_driver=False, **settings)
     stack.callback(ray.shutdown)
 
 
@@ -81,3 +81,9 @@ def memory_bytes(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"/proc/{pid}/smaps_rollup does not say Pss")
+
+
+def cpu_s(pid: int) -> float:
+    """Return what a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -82,14 +82,15 @@ async def fill(directory: Path, events: int, app: str = BANK.name) -> None:
     """Store deposits of 1 to accounts in turn, a command with an id for each, as the engine stores them."""
     codec: Codec[Deposited] = Codec(Deposited, "Deposited")
     record = NewRecord("Deposited", codec.encode(Deposited(1)))
+    each = min(BATCH, events)
     async with await EventStore.open(directory, app=app, shards=SHARDS) as store:
-        for first in range(0, events // BATCH, SHARDS * 5):
-            batches = range(first, min(first + SHARDS * 5, events // BATCH))
-            await asyncio.gather(*(_append(store, f"Account/a{number % ACCOUNTS}", record) for number in batches))
+        for first in range(0, events // each, SHARDS * 5):
+            batches = range(first, min(first + SHARDS * 5, events // each))
+            await asyncio.gather(*(_append(store, f"Account/a{number % ACCOUNTS}", record, each) for number in batches))
 
 
-async def _append(store: EventStore, stream: str, record: NewRecord) -> None:
-    commands = [NewCommand(uuid7(), [record], "deposit", b"\x01" * 8) for _ in range(BATCH)]
+async def _append(store: EventStore, stream: str, record: NewRecord, count: int) -> None:
+    commands = [NewCommand(uuid7(), [record], "deposit", b"\x01" * 8) for _ in range(count)]
     await store.shard_of(stream).append_batch(stream, commands)
 
 
