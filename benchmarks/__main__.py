@@ -36,11 +36,16 @@ def main(
     scale: Scale = "quick" if quick else "full"
     console = Console()
     rows: list[Row] = []
+    failed: list[str] = []
     with console.status("") as status:
         for name in names:
-            for row in run(name, SUITE[name], scale, rounds or (ROUNDS_QUICK if quick else ROUNDS), status.update):
-                rows.append(row)
-                console.print(f"{name}: {row.what}: {spread(row.ours)} {row.unit}", style="dim")
+            try:
+                for row in run(name, SUITE[name], scale, rounds or (ROUNDS_QUICK if quick else ROUNDS), status.update):
+                    rows.append(row)
+                    console.print(f"{name}: {row.what}: {spread(row.ours)} {row.unit}", style="dim")
+            except Exception:  # the others are measured all the same
+                console.print_exception()
+                failed.append(name)
     found = save(rows, scale, out)
     show(found, console)
     if then is not None:
@@ -49,6 +54,9 @@ def main(
         draw(found, out.with_suffix(".png"))
     except ImportError:
         console.print("no picture: matplotlib is not installed (extra `bench`)")
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", style="red")
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ def draw(run: Run, path: Path) -> None:
 
     bars, lines = _reached(run), curves(run)
     rows = -(-len(lines) // COLUMNS)
-    heights = [_BAR_INCHES * max(4, len(bars)), *[_CURVES_INCHES] * rows]
-    figure = pyplot.figure(figsize=(_WIDTH_INCHES, sum(heights) + 1.5), layout="constrained")
-    grid = figure.add_gridspec(1 + rows, COLUMNS, height_ratios=heights)
-    _draw_bars(figure.add_subplot(grid[0, :]), bars)
+    heights = [_BAR_INCHES * max(4, len(bars)) + 1, *([_CURVES_INCHES * rows] if rows else [])]
+    figure = pyplot.figure(figsize=(_WIDTH_INCHES, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), height_ratios=heights, squeeze=False)[:, 0]
+    _draw_bars(parts[0].subplots(), bars)
+    parts[0].suptitle(machine(run), fontsize=8)
     for number, curve in enumerate(lines):
-        _draw_curve(figure.add_subplot(grid[1 + number // COLUMNS, number % COLUMNS]), curve)
-    figure.suptitle(machine(run), fontsize=8, wrap=True)
+        _draw_curve(parts[1].add_subplot(rows, COLUMNS, number + 1), curve)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
