@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmarks.harness import run
 from benchmarks.picture import draw
 from benchmarks.report import show
 from benchmarks.result import Row, Scale, read, save
 from benchmarks.suite import SUITE
-from benchmarks.tables import spread
+from benchmarks.tables import console, spread
 
 ROUNDS, ROUNDS_QUICK = 5, 3
 app = typer.Typer(add_completion=False)
@@ -34,28 +33,28 @@ def main(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(SUITE)}")
     then = None if compare is None else read(compare)  # before anything is measured, and overwritten
     scale: Scale = "quick" if quick else "full"
-    console = Console()
+    terminal = console()
     rows: list[Row] = []
     failed: list[str] = []
-    with console.status("") as status:
+    with terminal.status("") as status:
         for name in names:
             try:
                 for row in run(name, SUITE[name], scale, rounds or (ROUNDS_QUICK if quick else ROUNDS), status.update):
                     rows.append(row)
-                    console.print(f"{name}: {row.what}: {spread(row.ours)} {row.unit}", style="dim")
+                    terminal.print(f"{name}: {row.what}: {spread(row.ours)} {row.unit}", style="dim")
             except Exception:  # the others are measured all the same
-                console.print_exception()
+                terminal.print_exception()
                 failed.append(name)
     found = save(rows, scale, out)
-    show(found, console)
+    show(found, terminal)
     if then is not None:
-        show(found, console, then)
+        show(found, terminal, then)
     try:
         draw(found, out.with_suffix(".png"))
     except ImportError:
-        console.print("no picture: matplotlib is not installed (extra `bench`)")
+        terminal.print("no picture: matplotlib is not installed (extra `bench`)")
     if failed:
-        console.print(f"failed: {', '.join(failed)}", style="red")
+        terminal.print(f"failed: {', '.join(failed)}", style="red")
         raise typer.Exit(1)
 
 

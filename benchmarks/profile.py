@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from benchmarks import pages, tables
 from benchmarks.layers import LAYERS, Spent, cost_of_the_hook, shares
@@ -43,7 +42,7 @@ def main(
     unknown = set(names) - set(PATHS)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(PATHS)}")
-    console = Console()
+    console = tables.console()
     found: list[Column] = []
     with console.status("") as status:
         hook_s = cost_of_the_hook()

@@ -27,7 +27,7 @@ def main(
     if markdown:
         print(_rows(run), end="")
     else:
-        show(run, Console(), None if compare is None else read(compare))
+        show(run, tables.console(), None if compare is None else read(compare))
     if page is not None:
         into_page(run, page)
 

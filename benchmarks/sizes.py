@@ -25,7 +25,6 @@ def sizes(bench: Bench) -> Iterator[Case]:
     """Everything that has to do with how much there is, at sizes that grow tenfold."""
     largest = bench.pick(full=LARGE, quick=100_000, tiny=1_000)
     counts = [largest // 100, largest // 10, largest] if bench.scale != "tiny" else [largest]
-    yield from _ingest(bench, counts)
     for count in counts:
         yield from _load(bench, count)
         yield from _whole_log(bench, count)
@@ -41,22 +40,6 @@ def shards(bench: Bench) -> Iterator[Case]:
 
 def _rounds(bench: Bench, count: int) -> int:
     return 3 if bench.scale == "full" and count < LARGE else 1
-
-
-def _ingest(bench: Bench, counts: Sequence[int]) -> Iterator[Case]:
-    """One store that grows."""
-    with (
-        running(bench, "packed", send_all_commands_max=OUTSTANDING) as runtime,
-        Balance(runtime, NAMES) as balance,
-    ):
-        for count in counts:
-            yield Case(
-                f"ingest of {count:,} deposits on Ray",
-                "commands/s",
-                partial(pay_in, balance, count),
-                rounds=1,
-                point=Point("ingest", "events", count),
-            )
 
 
 def _load(bench: Bench, count: int) -> Iterator[Case]:
@@ -76,7 +59,7 @@ def _whole_log(bench: Bench, count: int) -> Iterator[Case]:
     asyncio.run(fill(directory, count))
     own_ray()
     begun = time.perf_counter()
-    with eventray.run(BANK, data=directory) as runtime:
+    with eventray.run(BANK, data=directory, send_all_commands_max=OUTSTANDING) as runtime:
         seconds = time.perf_counter() - begun
         yield Case(
             f"run() on a store of {count:,} events, with a view, on a Ray that is there",
@@ -93,6 +76,14 @@ def _whole_log(bench: Bench, count: int) -> Iterator[Case]:
             rounds=_rounds(bench, count),
             point=Point("rebuild", "events", count),
         )
+        deposits = bench.pick(full=20_000, quick=5_000, tiny=100)
+        with Balance(runtime, [f"new-{name}" for name in NAMES]) as balance:
+            yield Case(
+                f"ingest of {deposits:,} deposits into a store of {count:,} events, with a view, on Ray",
+                "commands/s",
+                partial(pay_in, balance, deposits),
+                point=Point("ingest", "events", count),
+            )
 
 
 def _memory(bench: Bench, counts: Sequence[int]) -> Iterator[Case]:

@@ -23,7 +23,8 @@ def start(bench: Bench) -> Iterator[Case]:
     rounds = None if bench.scale == "full" else 1
     store = bench.directory()
     asyncio.run(fill(store, events, app("packed").name))
-    for what, stored, seconds in (("an empty store", 0, 2), (f"a store of {events:,} events", events, 3)):
+    stores = (("an empty store", 0, 2), (f"a store of {events:,} events", events, 3))
+    for what, stored, seconds in stores[-bench.pick(full=2, quick=2, tiny=1) :]:
         runs = Told(partial(_in_child, bench, store if stored else None, stored))
         yield Case(
             what,

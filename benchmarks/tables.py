@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from benchmarks.result import Figures, Goal, Row, Run
@@ -14,7 +16,14 @@ _STYLES = {"met": "[green]met[/]", "missed": "[red]missed[/]"}
 COLUMNS = ("benchmark", "what", "ours", "baseline", "ratio", "goal", "", "load")
 COMPARED = ("benchmark", "what", "then", "now", "now / then", "baseline", "ratio then", "ratio now", "now / then")
 
+WIDTH = 180  # of what is no terminal
+
 Cells = Sequence[str]
+
+
+def console() -> Console:
+    """Return what tables are printed on."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def number(value: float) -> str:

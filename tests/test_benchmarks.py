@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import bare, durability, events, pages, report
+from benchmarks import bare, durability, events, layers, pages, report
 from benchmarks.curves import curves
 from benchmarks.harness import Bench, Case, Told, run
 from benchmarks.result import Figures, Goal, Point, Row, Run, read, save
@@ -31,13 +33,13 @@ def test_each_benchmark_runs_and_finds_its_results_right(name: str) -> None:
     assert any(row.goals for row in rows) or name in {"sizes", "shards"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ran() -> list[str]:
     """What the sides of `fake` say when they run."""
     return []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows(ran: list[str]) -> list[Row]:
     """The rows of a benchmark whose side gives 1, 2, 3, ... and that of its baseline 10 each time; five rounds."""
 
@@ -102,11 +104,15 @@ def test_a_run_is_saved_whole(rows: list[Row], tmp_path: Path) -> None:
 
 def test_then_and_now_are_compared_row_by_row() -> None:
     then, now = (
-        Run("full", [_row("it", 100.0 * speed, ratio=speed), _row(f"only in {speed}", 1.0)], f"200{speed}")
+        Run(
+            "full",
+            [_row("it", 100.0 * speed, ratio=float(speed * speed)), _row(f"only in {speed}", 1.0)],
+            f"200{speed}",
+        )
         for speed in (2, 3)
     )
     shown = _shown(now, then)
-    for part in ("it, events/s", "200", "300", "1.50 x", "2.00 x", "3.00 x"):
+    for part in ("it, events/s", "200", "300", "1.50 x", "4.00 x", "9.00 x", "2.25 x"):
         assert part in shown
     assert "only in" not in shown
     assert "The sizes differ: quick then, full now." in _shown(now, Run("quick", then.rows))
@@ -167,6 +173,51 @@ def test_a_process_that_does_not_sync_is_found_out(tmp_path: Path, synced: bool)
 
         with nullcontext() if synced else pytest.raises(AssertionError, match="never seen in fsync"):
             durability.require_syncs([os.getpid()], write)
+
+
+def test_the_stopwatch_counts_what_a_thread_calls_by_layer() -> None:
+    def select() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            for _ in range(100):
+                connection.execute("SELECT 1")
+
+    stopwatch = layers.Stopwatch()
+    stopwatch.start()
+    try:
+        thread = threading.Thread(target=select)
+        thread.start()
+        thread.join()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    spent = stopwatch.spent()
+    assert spent["SQLite"][1] >= 100  # a return from each
+    assert spent["asyncio and threads"][1] > 0
+    assert sum(seconds for layer, (seconds, _) in spent.items() if layer != layers.HOOKED) <= spent[layers.HOOKED][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "layer"),
+    [
+        ("eventray/runtime/handles.py", "client"),
+        ("eventray/runtime/router.py", "Router"),
+        ("eventray/runtime/decide.py", "Activation"),
+        ("eventray/domain/aggregate.py", "Activation"),
+        ("eventray/store/codec.py", "codec"),
+        ("eventray/store/writing.py", "store"),
+        ("site-packages/aiosqlite/core.py", "SQLite"),
+        ("site-packages/ray/actor.py", "Ray"),
+        ("lib/asyncio/events.py", "asyncio and threads"),
+        ("lib/uuid.py", None),
+    ],
+)
+def test_a_file_has_a_layer_or_that_of_its_caller(file: str, layer: str | None) -> None:
+    assert layers.layer_of(f"/somewhere/{file}") == layer
+
+
+def test_shares_leave_the_stopwatch_out_and_give_ray_what_its_own_threads_did() -> None:
+    spent = {"store": (3.0, 100), "SQLite": (1.0, 50), layers.HOOKED: (6.0, 0)}
+    assert layers.shares(spent, 0.01, cpu_s=7.5) == {"store": 0.5, "SQLite": 0.125, "Ray": 0.375}
 
 
 async def test_the_baseline_stores_the_same_rows_as_eventray(tmp_path: Path) -> None:
