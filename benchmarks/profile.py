@@ -7,6 +7,7 @@ stopwatch, for the shares of the layers.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,9 @@ def table(found: Sequence[Column]) -> tuple[tables.Cells, list[tables.Cells]]:
 
 def _run(name: str, *directory: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.paths", name, *directory]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    # A worker is hooked before Ray has told it where the driver's modules are.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
     found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
 
