@@ -122,7 +122,9 @@ class RayTransport:
             self._started = await call_patiently(self._directory.start)
             self._serving = dict(self._started.serving)
         except TargetLost as error:
-            raise UnknownName("app", self._name, ()) from error
+            if self._mine is None:
+                raise UnknownName("app", self._name, ()) from error
+            raise EventRayError(f"app {self._name!r} did not start, its Directory was lost: {error}") from error
         except EventRayError:
             if self._mine is not None:
                 kill(self._directory)
