@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: setup check test demo bench clean
+.PHONY: setup check test demo bench profile clean
 
 setup: .venv/ready
 
@@ -29,9 +29,13 @@ demo: setup
 	$(BIN)/python -m examples.tour
 	rm -rf demo-data
 
-# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1.
+# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1; then and now: COMPARE=old.json.
 bench: .venv/bench
-	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(COMPARE),--compare $(COMPARE))
+
+# Where the processor time of the hot paths goes, by layers.
+profile: .venv/bench
+	$(BIN)/python -m benchmarks.profile $(if $(ONLY),--only $(ONLY))
 
 .venv/bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

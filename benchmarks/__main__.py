@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, show the table, write the JSON."""
+"""`python -m benchmarks`: measure, show the table, write bench.json, draw bench.png."""
 
 from __future__ import annotations
 
@@ -6,38 +6,56 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from benchmarks import append, callers, care, dedicated, ingest, lag, load, memory, rebuild, reopen, size, start  # noqa: F401 - each registers itself
-from benchmarks.harness import BENCHMARKS, Outcome, Scale, run
-from benchmarks.report import spread, table, write
+from benchmarks.harness import run
+from benchmarks.picture import draw
+from benchmarks.report import show
+from benchmarks.result import Row, Scale, read, save
+from benchmarks.suite import SUITE
+from benchmarks.tables import console, spread
 
-ROUNDS = 5
+ROUNDS, ROUNDS_QUICK = 5, 3
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
     only: Annotated[str, typer.Option(help="names of benchmarks, with commas between; all if empty")] = "",
-    quick: Annotated[bool, typer.Option(help="small sizes: minutes instead of tens of them")] = False,
-    rounds: Annotated[int, typer.Option(min=5, help="of each side")] = ROUNDS,
-    out: Annotated[Path, typer.Option(help="where the JSON goes")] = Path("bench.json"),
+    quick: Annotated[bool, typer.Option(help="small sizes and 3 rounds: minutes instead of tens of them")] = False,
+    rounds: Annotated[int, typer.Option(min=0, help="of each side; 0: 5, or 3 if quick")] = 0,
+    compare: Annotated[Path | None, typer.Option(help="an older bench.json: then and now, row by row")] = None,
+    out: Annotated[Path, typer.Option(help="where the JSON goes, and the picture beside it")] = Path("bench.json"),
 ) -> None:
     """Measure eventray against its baselines."""
-    names = only.split(",") if only else list(BENCHMARKS)
-    unknown = set(names) - set(BENCHMARKS)
+    names = only.split(",") if only else list(SUITE)
+    unknown = set(names) - set(SUITE)
     if unknown:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(BENCHMARKS)}")
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(SUITE)}")
+    then = None if compare is None else read(compare)  # before anything is measured, and overwritten
     scale: Scale = "quick" if quick else "full"
-    console = Console()
-    outcomes: list[Outcome] = []
-    with console.status("") as status:
+    terminal = console()
+    rows: list[Row] = []
+    failed: list[str] = []
+    with terminal.status("") as status:
         for name in names:
-            for outcome in run(name, scale, rounds, status.update):
-                outcomes.append(outcome)
-                console.print(f"{name}: {outcome.case.what}: {spread(outcome.ours)} {outcome.case.unit}", style="dim")
-    console.print(table(outcomes))
-    write(outcomes, scale, out)
+            try:
+                for row in run(name, SUITE[name], scale, rounds or (ROUNDS_QUICK if quick else ROUNDS), status.update):
+                    rows.append(row)
+                    terminal.print(f"{name}: {row.what}: {spread(row.ours)} {row.unit}", style="dim")
+            except Exception:  # the others are measured all the same
+                terminal.print_exception()
+                failed.append(name)
+    found = save(rows, scale, out)
+    show(found, terminal)
+    if then is not None:
+        show(found, terminal, then)
+    try:
+        draw(found, out.with_suffix(".png"))
+    except ImportError:
+        terminal.print("no picture: matplotlib is not installed (extra `bench`)")
+    if failed:
+        terminal.print(f"failed: {', '.join(failed)}", style="red")
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from benchmarks import bare, events
-from benchmarks.harness import Bench, Case, Goal, benchmark
+from benchmarks.harness import Bench, Case
+from benchmarks.result import Goal
 from eventray.store import NewCommand
 
 WRITERS = 8
@@ -16,7 +17,6 @@ BODY_BYTES = 140
 Batches = Sequence[tuple[str, Sequence[NewCommand]]]
 
 
-@benchmark("append")
 def append(bench: Bench) -> Iterator[Case]:
     """Batches of 100 and of 1,000 events, as one command each; and of 1,000 commands with an id each."""
     streams = events.names(WRITERS)

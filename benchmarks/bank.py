@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import eventray
+from benchmarks.durability import require_syncs
 from benchmarks.harness import Bench
 from benchmarks.own_ray import own_ray
-from eventray import Aggregate, App, Dedicated, Event, Packed, Runtime, command
+from eventray import Aggregate, App, Command, Dedicated, Event, Packed, Receipt, Runtime, command
 
 Where = Literal["packed", "dedicated", "local"]
 SHARDS = 4
@@ -83,11 +84,21 @@ def app(where: Where) -> App:
 
 @contextmanager
 def running(bench: Bench, where: Where, shards: int = SHARDS, **settings: Any) -> Iterator[Runtime]:
-    """Run the app on a new store, on a Ray of its own unless it is local."""
-    with ExitStack() as stack:
-        if where != "local":
-            stack.enter_context(own_ray())
-        yield stack.enter_context(run(bench.directory(), where, shards, **settings))
+    """Run the app on a new store, on a Ray of its own unless it is local, and see that its shards sync."""
+    if where != "local":
+        own_ray()
+    accounts = 1 if where == "dedicated" else 4 * shards  # each is a process there
+    with run(bench.directory(), where, shards, **settings) as runtime:
+        require_syncing(runtime, [Account.deposit.to(f"sync-{number}", 1) for number in range(accounts)])
+        yield runtime
+
+
+def require_syncing(runtime: Runtime, commands: Sequence[Command]) -> None:
+    """Fail unless every shard that commits these commands is seen to sync, sent as often as it takes."""
+    shards = {outcome.shard for outcome in runtime.send_all(commands) if isinstance(outcome, Receipt)}
+    assert shards
+    pids = {shard.pid for shard in runtime.status().result().shards if shard.index in shards}
+    require_syncs(pids, lambda: [*runtime.send_all(commands)])
 
 
 def run(directory: Path, where: Where, shards: int = SHARDS, **settings: Any) -> Runtime:

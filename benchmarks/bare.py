@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.durability import require_full
 from eventray.store import NewCommand, schema
 from eventray.store.columns import Columns
 from eventray.store.rows import chain, command_id, framed, type_name
 from eventray.store.stored import EventRow, named
 
-FULL = 2
 Commit = tuple[int, int, int, bytes]
 
 
@@ -23,11 +23,6 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute(pragma)
     require_full(connection.execute("PRAGMA synchronous").fetchone()[0])
     return connection
-
-
-def require_full(synchronous: object) -> None:
-    """Fail unless a connection syncs each commit, as a figure in these tables promises."""
-    assert synchronous == FULL, f"PRAGMA synchronous is {synchronous}: the figure would be of another durability"
 
 
 def make(path: Path, streams: Sequence[str]) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""`callers`, `hot` and `embedded`: callers that wait for each answer, one to a thousand of them."""
+"""`callers` and `hot`: callers that wait for each answer, one to a thousand of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks import peer
 from benchmarks.bank import Account, Balance, running
 from benchmarks.closed_loop import Loop, closed_loop
-from benchmarks.harness import Bench, Case, Goal, Side, benchmark
+from benchmarks.harness import Bench, Case, Side, Told
 from benchmarks.own_ray import bare_actor
-from eventray import Runtime
+from benchmarks.result import Goal
 
 ACCOUNTS = [f"a{number}" for number in range(1_000)]
 PEER = "eventsourcing"
@@ -24,14 +24,13 @@ _RATES: dict[int, tuple[Goal, ...]] = {
 }
 
 
-@benchmark("callers")
 def callers(bench: Bench) -> Iterator[Case]:
     """Packed accounts of one shard on Ray; each call is a deposit to the next account.
 
     One shard: callers that wait share its calls and its commits. Spread over four, each has a quarter of them in every
     call, and on two cores nothing else to gain.
     """
-    calls = bench.pick(full=20_000, quick=5_000, tiny=100)
+    calls = bench.pick(full=20_000, quick=4_000, tiny=100)
     few = calls // 20
     with running(bench, "packed", shards=1) as runtime, bare_actor() as bare, Balance(runtime, ACCOUNTS) as balance:
         yield Case(
@@ -42,25 +41,26 @@ def callers(bench: Bench) -> Iterator[Case]:
             (Goal("<=", 2),),
         )
         for count, goals in _RATES.items():
+            own = calls // 4 if count < 64 else calls
+            runs = Told(partial(deposits, balance, count, own))
             yield Case(
                 f"{count:,} callers, one shard",
                 "commands/s",
-                partial(lambda count: deposits(balance, count, calls).rate, count),
-                {BARE: partial(lambda count: closed_loop(count, calls // 10, bare_call(bare)).rate, count)},
+                runs.made(lambda loop: loop.rate),
+                {BARE: partial(lambda count: closed_loop(count, few, bare_call(bare)).rate, count)},
                 goals,
             )
-        yield Case(
-            "64 callers, one shard: p50",
-            "ms",
-            lambda: deposits(balance, 64, calls).p50_ms,
-            goals=(Goal("<=", 5, "figure"),),
-        )
+            yield Case(
+                f"{count:,} callers, one shard: p50",
+                "ms",
+                runs.told(lambda loop: loop.p50_ms),
+                goals=(Goal("<=", 5, "figure"),) if count == 64 else (),
+            )
 
 
-@benchmark("hot")
 def hot(bench: Bench) -> Iterator[Case]:
     """One packed account that everybody wants."""
-    calls = bench.pick(full=10_000, quick=5_000, tiny=100)
+    calls = bench.pick(full=10_000, quick=2_000, tiny=100)
     with (
         peer.bank(bench.directory(), 1) as peer_deposits,
         running(bench, "packed") as runtime,
@@ -71,34 +71,9 @@ def hot(bench: Bench) -> Iterator[Case]:
                 f"{calls:,} deposits to one account, {count} outstanding",
                 "commands/s",
                 partial(lambda count: deposits(balance, count, calls).rate, count),
-                _peer(peer_deposits, calls // 4),
+                {PEER: peer_side(peer_deposits, calls // 4)},
                 (Goal(">=", bound, to=PEER),),
             )
-
-
-@benchmark("embedded")
-def embedded(bench: Bench) -> Iterator[Case]:
-    """`local=True`: one caller who waits by `result()`, as the peer's caller waits, and 64 in one event loop."""
-    calls = bench.pick(full=20_000, quick=5_000, tiny=100)
-    with (
-        peer.bank(bench.directory(), len(ACCOUNTS)) as peer_deposits,
-        running(bench, "local") as runtime,
-        Balance(runtime, ACCOUNTS) as balance,
-    ):
-        yield Case(
-            "1 caller",
-            "commands/s",
-            lambda: balance.timed(calls // 10, lambda: _one_by_one(runtime, calls // 10)),
-            _peer(peer_deposits, calls // 10),
-            (Goal(">=", 1, to=PEER),),
-        )
-        yield Case(
-            "64 callers",
-            "commands/s",
-            lambda: deposits(balance, 64, calls).rate,
-            _peer(peer_deposits, calls // 10),
-            (Goal(">=", 12, to=PEER),),
-        )
 
 
 def deposits(balance: Balance, callers: int, calls: int) -> Loop:
@@ -108,16 +83,11 @@ def deposits(balance: Balance, callers: int, calls: int) -> Loop:
         return closed_loop(callers, calls, lambda number: handles[number % len(handles)].deposit.remote(1))
 
 
-def _one_by_one(runtime: Runtime, calls: int) -> None:
-    handles = [runtime.get(Account, name) for name in ACCOUNTS]
-    for number in range(calls):
-        handles[number % len(handles)].deposit.remote(1).result()
-
-
 def bare_call(bare: Any) -> Callable[[int], Awaitable[Any]]:
     """Give what calls a bare actor."""
     return lambda _: bare.deposit.remote(1)
 
 
-def _peer(peer_deposits: Callable[[int], float] | None, calls: int) -> dict[str, Side]:
-    return {} if peer_deposits is None else {PEER: lambda: calls / peer_deposits(calls)}
+def peer_side(peer_deposits: Callable[[int], float] | None, calls: int) -> Side | None:
+    """Give the side of the peer, which deposits one after the other."""
+    return None if peer_deposits is None else lambda: calls / peer_deposits(calls)

@@ -10,17 +10,17 @@ from itertools import count
 from benchmarks.bank import Account, Balance, running
 from benchmarks.callers import BARE, bare_call, deposits
 from benchmarks.closed_loop import closed_loop
-from benchmarks.harness import Bench, Case, Goal, benchmark
+from benchmarks.harness import Bench, Case
 from benchmarks.own_ray import bare_actor, make_bare
+from benchmarks.result import Goal
 from eventray import Runtime
 
 _NEW = count()
 
 
-@benchmark("dedicated")
 def dedicated(bench: Bench) -> Iterator[Case]:
     """The first command makes the actor; the others go through it to its shard."""
-    calls = bench.pick(full=10_000, quick=2_000, tiny=50)
+    calls = bench.pick(full=10_000, quick=1_000, tiny=50)
     few = calls // 10
     with running(bench, "dedicated") as runtime, bare_actor() as bare, Balance(runtime, ["one"]) as balance:
         yield Case(

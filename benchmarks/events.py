@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare import require_full
+from benchmarks.durability import require_full
 from eventray.store import NewCommand, NewRecord, Shard
 from eventray.store.connection import call
 from eventray.store.writing import WriteConnection

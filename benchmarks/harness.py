@@ -5,88 +5,56 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Generic, TypeVar
 
-Scale = Literal["full", "quick", "tiny"]
+from benchmarks.result import Figures, Goal, Point, Row, Scale
+
+T = TypeVar("T")
 Side = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A bound on the figure itself, or on its ratio to a baseline: the one named `to`, else the first."""
-
-    sign: Literal[">=", "<="]
-    bound: float
-    of: Literal["figure", "ratio"] = "ratio"
-    to: str = ""
-
-    def met(self, figure: float, ratios: Mapping[str, float | None]) -> bool | None:
-        """Tell whether it is met; None when there was no baseline to compare with."""
-        first = next(iter(ratios), "")
-        value = figure if self.of == "figure" else ratios.get(self.to or first)
-        if value is None:
-            return None
-        return value >= self.bound if self.sign == ">=" else value <= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One thing to measure. A side does it once, checks the result, and returns the figure in `unit`.
 
-    `rounds`: of a figure that does not waver, one is enough. `note`: what the reader of the table must know.
+    A baseline that is None is not installed. `rounds`: of a figure that does not waver, or takes long, one is enough.
+    `note`: what the reader of the table must know.
     """
 
     what: str
     unit: str
     ours: Side
-    baselines: Mapping[str, Side] = field(default_factory=dict)
+    baselines: Mapping[str, Side | None] = field(default_factory=dict)
     goals: tuple[Goal, ...] = ()
     rounds: int | None = None
     note: str = ""
+    point: Point | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The rounds of one side, in order, with the ratio of ours to it, round by round (None: it is ours)."""
+class Told(Generic[T]):
+    """Runs that give several figures each: the first case makes them, the cases after it tell of the same ones."""
 
-    name: str
-    rounds: list[float]
-    ratios: list[float] | None = None
+    def __init__(self, run: Callable[[], T]) -> None:
+        self._run = run
+        self._runs: list[T] = []
 
-    @property
-    def median(self) -> float:
-        """The middle round."""
-        return statistics.median(self.rounds)
+    def made(self, pick: Callable[[T], float]) -> Side:
+        """Return a side that makes a run."""
 
-    @property
-    def ratio(self) -> float | None:
-        """The middle ratio."""
-        return None if self.ratios is None else statistics.median(self.ratios)
+        def side() -> float:
+            self._runs.append(self._run())
+            return pick(self._runs[-1])
 
+        return side
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A case that was measured; `load`: runnable processes of the last minute, before and after."""
-
-    benchmark: str
-    case: Case
-    ours: Figures
-    baselines: list[Figures]
-    load: tuple[float, float]
-
-    @property
-    def met(self) -> bool | None:
-        """Whether all goals are met; None: there is none, or nothing to compare with."""
-        ratios = {baseline.name: baseline.ratio for baseline in self.baselines}
-        found = [goal.met(self.ours.median, ratios) for goal in self.case.goals]
-        if False in found:
-            return False
-        return None if None in found or not found else True
+    def told(self, pick: Callable[[T], float]) -> Side:
+        """Return a side that tells of the runs that were made, in their order."""
+        runs = iter(self._runs)
+        return lambda: pick(next(runs))
 
 
 class Bench:
@@ -119,34 +87,25 @@ class Bench:
 
 
 Benchmark = Callable[[Bench], Iterator[Case]]
-BENCHMARKS: dict[str, Benchmark] = {}
+"""A generator of cases, each measured before it goes on, so it may prepare and clean up."""
 
 
-def benchmark(name: str) -> Callable[[Benchmark], Benchmark]:
-    """Register a benchmark: a generator of cases, each measured before it goes on, so it may prepare and clean up."""
-
-    def register(found: Benchmark) -> Benchmark:
-        assert name not in BENCHMARKS
-        BENCHMARKS[name] = found
-        return found
-
-    return register
-
-
-def run(name: str, scale: Scale, rounds: int, say: Callable[[str], None] = lambda _: None) -> Iterator[Outcome]:
+def run(
+    name: str, benchmark: Benchmark, scale: Scale, rounds: int, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Row]:
     """Measure each case of a benchmark; `say` hears what is going on."""
     bench = Bench(scale)
     try:
-        for case in BENCHMARKS[name](bench):
-            yield _measured(name, case, bench, case.rounds or rounds, say)
+        for case in benchmark(bench):
+            yield _measured(name, case, bench, min(rounds, case.rounds or rounds), say)
     finally:
         bench.forget()
 
 
-def _measured(name: str, case: Case, bench: Bench, rounds: int, say: Callable[[str], None]) -> Outcome:
+def _measured(name: str, case: Case, bench: Bench, rounds: int, say: Callable[[str], None]) -> Row:
     kept = bench.directories  # of the benchmark itself, for all its cases
     before = os.getloadavg()[0]
-    sides = {"ours": case.ours, **case.baselines}
+    sides = {"ours": case.ours} | {side: run for side, run in case.baselines.items() if run is not None}
     figures: dict[str, list[float]] = {side: [] for side in sides}
     warm_up = 0 if rounds == 1 else 1
     for number in range(-warm_up, rounds):
@@ -160,7 +119,18 @@ def _measured(name: str, case: Case, bench: Bench, rounds: int, say: Callable[[s
             if number >= 0:
                 figures[side].append(figure)
     ours = figures.pop("ours")
-    baselines = [
-        Figures(side, found, [a / b for a, b in zip(ours, found, strict=True)]) for side, found in figures.items()
-    ]
-    return Outcome(name, case, Figures("ours", ours), baselines, (before, os.getloadavg()[0]))
+    return Row(
+        name,
+        case.what,
+        case.unit,
+        Figures(ours),
+        {side: _against(ours, figures.get(side, [])) for side in case.baselines},
+        list(case.goals),
+        (before, os.getloadavg()[0]),
+        case.note,
+        case.point,
+    )
+
+
+def _against(ours: list[float], rounds: list[float]) -> Figures:
+    return Figures(rounds, [a / b for a, b in zip(ours, rounds, strict=False)])

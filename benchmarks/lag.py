@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import eventray
-from benchmarks.harness import Bench, Case, Goal, benchmark
-from benchmarks.own_ray import own_ray
+from benchmarks.bank import require_syncing
+from benchmarks.harness import Bench, Case, Told
+from benchmarks.own_ray import cpu_s, own_ray
+from benchmarks.result import Goal
 from eventray import Aggregate, App, Event, Packed, Projection, Receipt, Response, Runtime, command, query
 
 SHARDS, ACCOUNTS = 4, 100
@@ -70,41 +70,33 @@ class Lag:
     cpu_us: float
 
 
-@benchmark("lag")
 def lag(bench: Bench) -> Iterator[Case]:
     """The time of a query for a receipt's events, asked the moment the receipt is there: one view, and ten."""
-    events = bench.pick(full=100_000, quick=50_000, tiny=2_000)
-    many = bench.pick(full=10, quick=10, tiny=2)
-    one_view: list[Lag] = []
-    many_views: list[Lag] = []
-    for views, runs in ((1, one_view), (many, many_views)):
+    events = bench.pick(full=100_000, quick=10_000, tiny=2_000)
+    many = bench.pick(full=10, quick=3, tiny=2)
+    runs: dict[int, Told[Lag]] = {}
+    for views in (1, many):
         with _running(bench, views) as (runtime, projections):
-            yield from _cases(views, runs, partial(_run, runtime, projections, events))
-    ours, base = iter(many_views), iter(one_view)
+            runs[views] = Told(partial(_run, runtime, projections, events))
+            yield from _cases(views, runs[views])
     yield Case(
         f"CPU of the shards, {many} views",
         "us/event",
-        lambda: next(ours).cpu_us,
-        {"1 view": lambda: next(base).cpu_us},
+        runs[many].told(lambda lag: lag.cpu_us),
+        {"1 view": runs[1].told(lambda lag: lag.cpu_us)},
         (Goal("<=", 1.5),),
     )
 
 
-def _cases(views: int, runs: list[Lag], run: Callable[[], Lag]) -> Iterator[Case]:
-    """One run gives several figures: the first case makes the runs, the others tell of them in turn."""
+def _cases(views: int, runs: Told[Lag]) -> Iterator[Case]:
     what = "1 view" if views == 1 else f"{views} views"
-
-    def p50_ms() -> float:
-        runs.append(run())
-        return runs[-1].p50_ms
-
-    yield Case(f"{what}: receipt to visible, p50", "ms", p50_ms, goals=(Goal("<=", 10, "figure"),))
-    p99, rate = iter(runs), iter(runs)
-    yield Case(f"{what}: receipt to visible, p99", "ms", lambda: next(p99).p99_ms, goals=(Goal("<=", 50, "figure"),))
+    p50, p99 = Goal("<=", 10, "figure"), Goal("<=", 50, "figure")
+    yield Case(f"{what}: receipt to visible, p50", "ms", runs.made(lambda lag: lag.p50_ms), goals=(p50,))
+    yield Case(f"{what}: receipt to visible, p99", "ms", runs.told(lambda lag: lag.p99_ms), goals=(p99,))
     yield Case(
         f"{what}: the load meanwhile",
         "events/s",
-        lambda: next(rate).rate,
+        runs.told(lambda lag: lag.rate),
         goals=(Goal(">=", 0.95 * EVENTS_PER_S, "figure"),),
     )
 
@@ -113,9 +105,9 @@ def _cases(views: int, runs: list[Lag], run: Callable[[], Lag]) -> Iterator[Case
 def _running(bench: Bench, views: int) -> Iterator[tuple[Runtime, list[type[Total]]]]:
     projections = [type(f"Total{number}", (Total,), {"__module__": __name__}) for number in range(views)]
     app = App(f"bench-lag-{views}", aggregates=[Account], projections=projections, placement={Account: Packed()})
-    with ExitStack() as stack:
-        stack.enter_context(own_ray())
-        runtime = stack.enter_context(eventray.run(app, data=bench.directory(), shards=SHARDS))
+    own_ray()
+    with eventray.run(app, data=bench.directory(), shards=SHARDS) as runtime:
+        require_syncing(runtime, [Account.pay.to(f"a{number}", EVENTS_A_COMMAND) for number in range(ACCOUNTS)])
         yield runtime, projections
 
 
@@ -163,8 +155,4 @@ async def _lag_s(response: Response[Receipt], view: Any) -> float:
 
 def _shards_cpu_s(runtime: Runtime) -> float:
     """What the processes of the shards have computed so far."""
-    ticks = 0
-    for shard in runtime.status().result().shards:
-        fields = Path(f"/proc/{shard.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(cpu_s(shard.pid) for shard in runtime.status().result().shards)

@@ -1,21 +1,23 @@
-"""`load`: an aggregate of many events, from the store to its state. The engine around it is not in these figures."""
+"""`load`: an aggregate of many events activated: its first command, from the store to the receipt."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import eventray
 from benchmarks import bare, events, peer
-from benchmarks.harness import Bench, Case, Goal, benchmark
-from eventray import Aggregate, Event
+from benchmarks.harness import Bench, Case
+from benchmarks.result import Goal
+from eventray import Aggregate, App, Event, Packed, command
 from eventray.runtime.model import AggregateModel
-from eventray.store import NewCommand, NewRecord, Record, Shard, schema
+from eventray.store import EventStore, NewCommand, NewRecord, Shard, schema
 
-STREAM = "Account/alice"
-PAGE = 2000
+ID, STREAM = "alice", "Account/alice"
+PAGE = 2_000
 AFTER_THE_SNAPSHOT = 10
 
 
@@ -31,121 +33,101 @@ class Account(Aggregate):
 
     balance: int = 0
 
+    @command
+    def deposit(self, amount: int) -> Deposited:
+        """Take money."""
+        return Deposited(amount, "one more")
+
     def apply(self, event: Deposited) -> None:
         """Add it."""
         self.balance += event.amount
 
 
+BANK = App("bench-load", aggregates=[Account], placement={Account: Packed()})
 MODEL = AggregateModel(Account, [Deposited])
 
 
-@benchmark("load")
 def load(bench: Bench) -> Iterator[Case]:
-    """A stream of 10,000 events: its records, its state, and its state with a snapshot."""
+    """A stream of 10,000 events: its records alone, its first command, and that with a snapshot; in one process."""
     count = bench.pick(full=10_000, quick=10_000, tiny=500)
-    directory, plain = bench.directory(), bench.directory()
-    asyncio.run(_fill(directory, count, snapshot_at=count - AFTER_THE_SNAPSHOT))
-    _fill_bare(plain / "bare.db", count)
+    plain, snapshot, rows = bench.directory(), bench.directory(), bench.directory()
+    asyncio.run(fill(plain, count))
+    asyncio.run(fill(snapshot, count, snapshot_at=count - AFTER_THE_SNAPSHOT))
+    _fill_bare(rows / "bare.db", count)
     yield Case(
         f"records of a stream of {count:,}",
         "events/s",
-        lambda: count / asyncio.run(_in_shard(directory, _records, count)),
-        {"sqlite3, the rows as they are": lambda: count / _bare_rows(plain / "bare.db", count)},
+        lambda: count / asyncio.run(_records(plain, count)),
+        {"sqlite3, the rows as they are": lambda: count / _bare_rows(rows / "bare.db", count)},
     )
-    with peer.account(bench.directory(), count) as load_peer:
+    with peer.account(bench.directory(), count) as peer_first_command:
         yield Case(
-            f"state from {count:,} events: read, decoded, applied",
+            f"first command to an aggregate of {count:,} events",
             "events/s",
-            lambda: count / asyncio.run(_in_shard(directory, _state, count)),
-            {"eventsourcing": lambda: count / load_peer()} if load_peer else {},
+            lambda: count / first_command(plain),
+            {"eventsourcing": (lambda: count / peer_first_command()) if peer_first_command else None},
             (Goal(">=", 10), Goal(">=", 400_000, "figure")),
-            note="" if load_peer else "eventsourcing is not installed",
+            note="read, checked, decoded, applied; the command and its commit are in it",
         )
     yield Case(
-        f"state of version {count:,} from a snapshot and {AFTER_THE_SNAPSHOT} events",
+        f"first command to one of {count:,} events, all but {AFTER_THE_SNAPSHOT} in a snapshot",
         "ms",
-        lambda: 1000 * asyncio.run(_in_shard(directory, _snapshot, count)),
+        lambda: 1000 * first_command(snapshot),
         goals=(Goal("<=", 5, "figure"),),
     )
 
 
-def _event(number: int) -> Deposited:
-    return Deposited(amount=number, note=f"deposit number {number:06d} of the benchmark")
+async def fill(directory: Path, count: int, *, snapshot_at: int = 0) -> None:
+    """Store deposits of 1, 2, 3, ... in one stream, and a snapshot of one of its versions."""
+    async with await EventStore.open(directory, app=BANK.name, shards=1) as store:
+        for first in range(1, count + 1, PAGE):
+            await store.shard_of(STREAM).append_batch(STREAM, _commands(first, min(PAGE, count + 1 - first)))
+        if snapshot_at:
+            data = MODEL.encode_state(Account(balance=snapshot_at * (snapshot_at + 1) // 2))
+            shard = store.shard_of(STREAM)
+            await shard.save_snapshot(STREAM, version=snapshot_at, data=data, fingerprint=MODEL.fingerprint)
 
 
-def _commands(count: int) -> list[NewCommand]:
-    numbered = range(1, count + 1)
-    encoded = [MODEL.events.encode(_event(number)) for number in numbered]
+def first_command(directory: Path) -> float:
+    """Start the app, and return the seconds of the first command to the aggregate."""
+    with eventray.run(BANK, data=directory, local=True) as runtime:
+        [before] = runtime.heads().result().values()
+        begun = time.perf_counter()
+        receipt = runtime.get(Account, ID).deposit.remote(before + 1).result()
+        seconds = time.perf_counter() - begun
+        assert receipt.version == before + 1
+        assert runtime.state(Account, ID).result().balance == receipt.version * (receipt.version + 1) // 2
+    return seconds
+
+
+def _commands(first: int, count: int) -> list[NewCommand]:
+    made = (
+        Deposited(number, f"deposit number {number:06d} of the benchmark") for number in range(first, first + count)
+    )
+    encoded = [MODEL.events.encode(event) for event in made]
     return [
         NewCommand(events.uuid7(), [NewRecord(name, data, b"", version)], "deposit") for name, version, data in encoded
     ]
 
 
-async def _fill(directory: Path, count: int, *, snapshot_at: int) -> None:
-    shard = await events.open_shard(directory)
-    commands = _commands(count)
-    for at in range(0, count, 100):
-        await shard.append_batch(STREAM, commands[at : at + 100])
-    state = Account(balance=snapshot_at * (snapshot_at + 1) // 2)
-    data = MODEL.encode_state(state)
-    await shard.save_snapshot(STREAM, version=snapshot_at, data=data, fingerprint=MODEL.fingerprint)
-    await shard.close()
+async def _records(directory: Path, count: int) -> float:
+    """Return the seconds of reading the stream in the pages in which an activation reads it."""
+    async with await EventStore.open(directory, app=BANK.name) as store:
+        shard = store.shard_of(STREAM)
+        assert isinstance(shard, Shard)
+        begun = time.perf_counter()
+        found = await shard.read_stream(STREAM, after=0, limit=PAGE)
+        while len(found) < count:
+            found += await shard.read_stream(STREAM, after=found[-1].version, limit=PAGE)
+        seconds = time.perf_counter() - begun
+    assert (found[0].version, found[-1].version) == (1, len(found))
+    return seconds
 
 
 def _fill_bare(path: Path, count: int) -> None:
     with closing(bare.make(path, [STREAM])) as connection:
-        for rows in bare.rows_of([(STREAM, _commands(count))], [STREAM]):
+        for rows in bare.rows_of([(STREAM, _commands(1, count))], [STREAM]):
             bare.append(connection, rows)
-
-
-async def _in_shard(directory: Path, work: Callable[[Shard, int], Awaitable[None]], count: int) -> float:
-    shard = await events.open_shard(directory, create=False)
-    begun = time.perf_counter()
-    await work(shard, count)
-    seconds = time.perf_counter() - begun
-    await shard.close()
-    return seconds
-
-
-async def _pages(shard: Shard) -> AsyncIterator[list[Record]]:
-    """The pages in which an activation reads its stream."""
-    loaded = await shard.load(STREAM, limit=PAGE)
-    records = loaded.records
-    yield records
-    while records[-1].version < loaded.version:
-        records = await shard.read_stream(STREAM, after=records[-1].version, limit=PAGE)
-        yield records
-
-
-async def _records(shard: Shard, count: int) -> None:
-    found = [record async for page in _pages(shard) for record in page]
-    assert [found[0].version, found[-1].version, len(found)] == [1, count, count]
-
-
-async def _state(shard: Shard, count: int) -> None:
-    account = MODEL.new("alice")
-    async for page in _pages(shard):
-        _apply(account, page)
-    _require(account, count)
-
-
-async def _snapshot(shard: Shard, count: int) -> None:
-    loaded = await shard.load(STREAM, fingerprint=MODEL.fingerprint)
-    assert loaded.snapshot is not None
-    account = MODEL.decode_state(loaded.snapshot.data, "alice", loaded.snapshot.version)
-    _apply(account, loaded.records)
-    assert len(loaded.records) == AFTER_THE_SNAPSHOT
-    _require(account, count)
-
-
-def _apply(account: Aggregate, records: list[Record]) -> None:
-    for record in records:
-        MODEL.apply(account, MODEL.events.decode(record.type, record.type_version, record.data))
-
-
-def _require(account: Aggregate, count: int) -> None:
-    assert isinstance(account, Account)
-    assert (account.version, account.balance) == (count, count * (count + 1) // 2)
 
 
 def _bare_rows(path: Path, count: int) -> float:

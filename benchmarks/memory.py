@@ -8,12 +8,13 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.bank import Account, run, running
-from benchmarks.harness import Bench, Case, Goal, benchmark
+from benchmarks.harness import Bench, Case
 from benchmarks.own_ray import bare_actor, memory_bytes
+from benchmarks.result import Goal
 from eventray import Receipt, Runtime
 from eventray.runtime.model import aggregate_model
 
@@ -21,16 +22,15 @@ MODEL = aggregate_model(Account)
 ROUNDS_OF_A_LEVEL = 3
 
 
-@benchmark("memory")
 def memory(bench: Bench) -> Iterator[Case]:
     """Packed ones in a process of their own (`local=True`, all shards in it); a dedicated one on Ray."""
-    instances = bench.pick(full=100_000, quick=20_000, tiny=500)
+    instances = bench.pick(full=100_000, quick=10_000, tiny=500)
     yield Case(
         f"{instances:,} packed activations: each, above its state",
         "bytes",
-        lambda: _in_child(bench.directory(), instances),
+        lambda: in_child(bench.directory(), [instances])[0],
         goals=(Goal("<=", 1_500, "figure"),),
-        rounds=ROUNDS_OF_A_LEVEL,
+        rounds=bench.pick(full=ROUNDS_OF_A_LEVEL, quick=1, tiny=1),
         note="with what the store keeps of its stream",
     )
     with running(bench, "dedicated") as runtime, bare_actor() as bare:
@@ -48,30 +48,33 @@ def memory(bench: Bench) -> Iterator[Case]:
 
 
 def _activated(runtime: Runtime) -> int:
-    runtime.get(Account, "one").deposit.remote(1).result()
-    [activation] = runtime.status().result().activations
-    return activation.pid
+    stream = runtime.get(Account, "one").deposit.remote(1).result().stream
+    [pid] = [one.pid for one in runtime.status().result().activations if one.stream == stream]
+    return pid
 
 
-def _in_child(directory: Path, instances: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.memory", str(directory), str(instances)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def in_child(directory: Path, sizes: Sequence[int]) -> list[float]:
+    """Activate so many instances, then more up to the next size, and so on; bytes of each at every size."""
+    command = [sys.executable, "-m", "benchmarks.memory", str(directory), *map(str, sizes)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [float(size) for size in printed.split()]
 
 
-def _measure(directory: Path, instances: int) -> float:
+def _measure(directory: Path, sizes: Sequence[int]) -> Iterator[float]:
     """Bytes that an activation adds to this process, less those of a bare object with its state."""
-    names = [f"a{number:06d}" for number in range(instances)]
+    names = [f"a{number:06d}" for number in range(sizes[-1])]
     with run(directory, "local") as runtime:
-        others = [f"warm-up {number}" for number in range(instances // 4)]
+        others = [f"warm-up {number}" for number in range(min(25_000, sizes[-1] // 4))]
         _deposit(runtime, others)  # what the engine itself takes under load is there then
-        before = _kept()
-        _deposit(runtime, names)
-        after = _kept()
-        assert sum(shard.active for shard in runtime.status().result().shards) == instances + len(others)
-        states = [MODEL.new(name) for name in names]
-        state = _kept() - after
-        assert len(states) == instances
-    return (after - before - state) / instances
+        before, done = _kept(), 0
+        for size in sizes:
+            _deposit(runtime, names[done:size])
+            done = size
+            after = _kept()
+            assert sum(shard.active for shard in runtime.status().result().shards) == size + len(others)
+            states = [MODEL.new(name) for name in names[:size]]
+            yield (after - before - (_kept() - after)) / len(states)
+            del states
 
 
 def _kept() -> int:
@@ -88,4 +91,4 @@ def _deposit(runtime: Runtime, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    print(_measure(Path(sys.argv[1]), int(sys.argv[2])))
+    print(*_measure(Path(sys.argv[1]), [int(size) for size in sys.argv[2:]]))

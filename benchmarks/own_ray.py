@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-@contextmanager
-def own_ray() -> Iterator[None]:
-    """Start a Ray with files of its own, end it after the block; the one of this process if there is one."""
+def own_ray(**settings: Any) -> None:
+    """Start a Ray with files of its own that ends with this process; the one of this process if there is one."""
     import ray
 
     if ray.is_initialized():
-        yield
         return
-    with ray_files():
-        ray.init(include_dashboard=False, log_to_driver=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    stack = ExitStack()
+    atexit.register(stack.close)
+    stack.enter_context(ray_files())
+    ray.init(include_dashboard=False, log_to_driver=False, **settings)
+    stack.callback(ray.shutdown)
 
 
 @contextmanager
@@ -83,3 +81,9 @@ def memory_bytes(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"/proc/{pid}/smaps_rollup does not say Pss")
+
+
+def cpu_s(pid: int) -> float:
+    """Return what a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

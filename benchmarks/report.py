@@ -1,107 +1,63 @@
-"""The figures as a table for people and as JSON for the next run to compare with."""
+"""`python -m benchmarks.report bench.json`: what a run has found, as a table, a picture, and in the pages of docs/."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import sqlite3
-import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.table import Table
+import typer
+from rich.console import Console
 
-from benchmarks.harness import Case, Figures, Goal, Outcome
+from benchmarks import curves, pages, tables
+from benchmarks.picture import draw
+from benchmarks.result import Run, read
 
-_SCALES = ((1e6, "M"), (1e3, "k"))
-
-
-def number(value: float) -> str:
-    """Return a figure with three digits that count."""
-    for size, name in _SCALES:
-        if abs(value) >= size * 10:
-            return f"{value / size:.3g} {name}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+app = typer.Typer(add_completion=False)
 
 
-def spread(figures: Figures) -> str:
-    """Return the median, and the least and the most of the rounds."""
-    if len(figures.rounds) == 1:
-        return number(figures.median)
-    return f"{number(figures.median)} ({number(min(figures.rounds))} to {number(max(figures.rounds))})"
+@app.command()
+def main(
+    found: Annotated[Path, typer.Argument(help="the bench.json to report")] = Path("bench.json"),
+    compare: Annotated[Path | None, typer.Option(help="an older one: then and now, row by row")] = None,
+    page: Annotated[Path | None, typer.Option(help="a page whose tables are made anew, its picture beside it")] = None,
+    markdown: Annotated[bool, typer.Option(help="print the table for a page")] = False,
+) -> None:
+    """Report a run that was saved."""
+    run = read(found)
+    if markdown:
+        print(_rows(run), end="")
+    else:
+        show(run, tables.console(), None if compare is None else read(compare))
+    if page is not None:
+        into_page(run, page)
 
 
-def goal(given: Goal, case: Case) -> str:
-    """Return a goal as the table shows it."""
-    if given.of == "figure":
-        return f"{given.sign} {number(given.bound)} {case.unit}"
-    return f"{given.sign} {given.bound:g} x" + (f" {given.to}" if given.to else "")
+def show(run: Run, console: Console, then: Run | None = None) -> None:
+    """Print the rows, or how they differ from those of another run."""
+    if then is None:
+        lines = (line for row in run.rows for line in tables.cells(row))
+        console.print(tables.for_terminal(tables.COLUMNS, lines, tables.machine(run)))
+        return
+    caption = f"then: {tables.machine(then)}\nnow: {tables.machine(run)}"
+    if then.scale != run.scale:
+        caption += f"\nThe sizes differ: {then.scale} then, {run.scale} now."
+    console.print(tables.for_terminal(tables.COMPARED, tables.compared(then, run), caption))
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
-    """Return one row per case and baseline."""
-    found = Table(caption=_caption(outcomes), caption_justify="left")
-    for column in ("benchmark", "what", "ours", "baseline", "ratio", "goal", ""):
-        found.add_column(column, overflow="fold")
-    for outcome in outcomes:
-        case = outcome.case
-        goals = " and ".join(goal(one, case) for one in case.goals)
-        verdict = {True: "[green]met", False: "[red]missed", None: ""}[outcome.met]
-        what = f"{case.what}, {case.unit}" + (f" ({case.note})" if case.note else "")
-        for row, baseline in enumerate(outcome.baselines or [None]):
-            found.add_row(
-                *((outcome.benchmark, what, spread(outcome.ours)) if row == 0 else ("", "", "")),
-                f"{baseline.name}: {spread(baseline)}" if baseline else "",
-                f"{baseline.ratio:.2f} x" if baseline and baseline.ratio is not None else "",
-                *((goals, verdict) if row == 0 else ("", "")),
-            )
-    return found
+def into_page(run: Run, page: Path) -> None:
+    """Put tables and picture of a run where a page has places for them."""
+    pages.put(page, "machine", tables.machine(run) + "\n")
+    pages.put(page, "rows", _rows(run))
+    for over in ("events", "shards"):
+        pages.put(page, over, tables.markdown(*curves.cells(run, over)))
+    draw(run, page.with_suffix(".png"))
 
 
-def _caption(outcomes: Sequence[Outcome]) -> str:
-    loads = [load for outcome in outcomes for load in outcome.load] or [0.0]
-    return (
-        f"Medians of rounds in turns (least to most); ratios round by round; PRAGMA synchronous is FULL on every side. "
-        f"{os.cpu_count()} cores, load {min(loads):.1f} to {max(loads):.1f}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}."
+def _rows(run: Run) -> str:
+    return tables.markdown(
+        tables.COLUMNS, (line for row in run.rows if row.point is None for line in tables.cells(row))
     )
 
 
-def _figures(figures: Figures) -> dict[str, Any]:
-    return {"median": figures.median, "rounds": figures.rounds, "ratio": figures.ratio}
-
-
-def as_json(outcomes: Sequence[Outcome], scale: str) -> dict[str, Any]:
-    """Return all of it, every round included."""
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "scale": scale,
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": sys.version.split()[0],
-            "sqlite": sqlite3.sqlite_version,
-        },
-        "rows": [
-            {
-                "benchmark": outcome.benchmark,
-                "what": outcome.case.what,
-                "unit": outcome.case.unit,
-                "note": outcome.case.note,
-                "ours": _figures(outcome.ours),
-                "baselines": {figures.name: _figures(figures) for figures in outcome.baselines},
-                "goals": [goal(one, outcome.case) for one in outcome.case.goals],
-                "met": outcome.met,
-                "load": outcome.load,
-            }
-            for outcome in outcomes
-        ],
-    }
-
-
-def write(outcomes: Sequence[Outcome], scale: str, path: Path) -> None:
-    """Write the JSON."""
-    path.write_text(json.dumps(as_json(outcomes, scale), indent=1) + "\n")
+if __name__ == "__main__":
+    app()

@@ -11,6 +11,7 @@ from eventray.domain.messages import Command, CommandOptions, Event, Receipt
 from eventray.domain.own import Own, set_own
 from eventray.domain.response import Response
 
+_PLAIN = CommandOptions()
 P = ParamSpec("P")
 A = TypeVar("A")
 R = TypeVar("R", bound=Event | Sequence[Event] | None)
@@ -105,7 +106,7 @@ class UnboundCommand(Generic[P]):
         self, command: CommandDescriptor[Any, P, Any], owner: type[Any], options: CommandOptions | None = None
     ) -> None:
         self._command = command
-        self._options = CommandOptions() if options is None else options
+        self._options = _PLAIN if options is None else options
         self.owner = owner
 
     @property

@@ -150,11 +150,11 @@ class Activation:
             return None
         return self._decider.decide(self._state, self._mailbox)
 
-    def settle(self, done: Round, appended: asyncio.Future[BatchResult]) -> Coroutine[Any, Any, None] | None:
+    def settle(self, done: Round, outcome: BatchResult | Exception) -> Coroutine[Any, Any, None] | None:
         """Answer a round whose append is done; gives what remains to be awaited, if anything does."""
-        if appended.cancelled() or appended.exception() or appended.result().found or done.spoiled or self._is_due():
-            return self.run(done, appended)
-        self._answer(done, appended.result())
+        if isinstance(outcome, Exception) or outcome.found or done.spoiled or self._is_due():
+            return self.run(done, _known(outcome))
+        self._answer(done, outcome)
         if self._mailbox:
             self._schedule(self)
         else:
@@ -377,3 +377,9 @@ class Activation:
             )
         except EventRayError as error:
             log.warning("no snapshot of %s at version %d: %s", self.stream, state.version, error)
+
+
+async def _known(outcome: BatchResult | Exception) -> BatchResult:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

@@ -281,7 +281,7 @@ class ViewShell(Shell):
             serves=await call_patiently(self._directory.serves, self._unit),
         )
         await self._runner.start()
-        return Inbox(new_epoch(), self._runner.handle, config)
+        return Inbox(new_epoch(), self._runner.handle, config.for_views)
 
     async def _samples(self) -> list[Sample]:
         assert self._runner is not None

@@ -36,11 +36,19 @@ def add_to(app: typer.Typer) -> None:
         app.command(command.__name__)(command)
 
 
-def rebuild(view: View, app: AppName = None, address: Address = None, as_json: AsJson = False) -> None:
+def rebuild(
+    view: View,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Of the view; the one that serves if none is named.")
+    ] = None,
+    app: AppName = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
     """Make a view anew from the log while the old one serves; Ctrl-C gives it up. Run where the app can be imported."""
     _find_classes()
     with joined(app, address) as runtime:
-        rebuilding = runtime.rebuild(view, progress=not as_json)
+        rebuilding = runtime.rebuild(view, progress=not as_json, version=version)
         try:
             done = rebuilding.result()
         except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from eventray.store.limits import MIB, WAL_BYTES_MAX, StoreLimits
@@ -37,6 +37,7 @@ class Config:
     link_batches_max: int = 2  # calls to one actor that wait for their first reply
     reply_first_s: float = 0.1  # a call to an actor waits so long for its first answer, ...
     reply_grace_s: float = 0.02  # ... and goes back when answers have paused for this time; the rest follows
+    query_reply_s: float = 0.005  # both for queries: many may wait for events, and others must not wait for them
     poll_s: float = 20.0  # the longest that one call waits at an actor for news
 
     actor_commands_max: int = 100_000  # and queries of all clients that wait or run in one actor; more: Overloaded
@@ -75,6 +76,11 @@ class Config:
                 raise ValueError(f"{name}={value!r}: must be above 0")
         if self.event_bytes_max > self.commit_bytes_max:
             raise ValueError(f"event_bytes_max={self.event_bytes_max}: above commit_bytes_max={self.commit_bytes_max}")
+
+    @property
+    def for_views(self) -> Config:
+        """The same as views take it."""
+        return replace(self, reply_first_s=self.query_reply_s, reply_grace_s=self.query_reply_s)
 
     @property
     def store_limits(self) -> StoreLimits:

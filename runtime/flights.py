@@ -10,12 +10,13 @@ from eventray.runtime.lanes import Job, key_of
 class Flight:
     """One call on its way."""
 
-    __slots__ = ("again", "alone", "expired", "jobs", "lanes", "number", "repeated")
+    __slots__ = ("again", "alone", "commands", "expired", "jobs", "lanes", "number", "repeated")
 
     def __init__(self, number: int, jobs: Sequence[Job], alone: bool) -> None:
         self.number = number
         self.alone = alone
         self.jobs = dict(enumerate(jobs))
+        self.commands = sum(job.lane is not None for job in jobs)  # queries may wait long for what they ask for
         self.lanes = {key_of(job) for job in jobs}
         self.repeated = {index for index, job in self.jobs.items() if job.sent}  # an earlier call may have done them
         self.expired: set[int] = set()  # their callers have been told that the time is over
@@ -43,6 +44,7 @@ class Flights:
         self._flights: dict[int, Flight] = {}
         self._voids: list[int] = []
         self.unanswered = 0  # flights that wait for their first reply
+        self.commands_unanswered = 0  # in those
 
     def __bool__(self) -> bool:
         return bool(self._flights)
@@ -57,7 +59,13 @@ class Flights:
         self._voids = [void for void in self._voids if void >= floor]
         self._flights[number] = flight
         self.unanswered += 1
+        self.commands_unanswered += flight.commands
         return flight, floor, tuple(self._voids)
+
+    def answered(self, flight: Flight) -> None:
+        """The first reply to a flight is there, or none will come."""
+        self.unanswered -= 1
+        self.commands_unanswered -= flight.commands
 
     def give_up(self, flight: Flight) -> None:
         """Its call failed: if it still arrives, it must not be taken."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from eventray.domain.errors import InvalidId
 from eventray.domain.messages import CommandOptions, Heads, Receipt
@@ -12,7 +12,17 @@ from eventray.runtime.guard import refuse_in_domain_code
 from eventray.runtime.model import AggregateModel, CommandModel, ProjectionModel, QueryModel
 from eventray.runtime.response import Response
 
+PLAIN = CommandOptions()
 After = Receipt | Sequence[Receipt] | Mapping[int, int] | None
+
+
+class QueryOptions(NamedTuple):
+    """How a query is asked: after which positions, for how long (s), what then, and of which version (0: any)."""
+
+    after: After = None
+    timeout_s: float | None = None
+    stale: str = "raise"
+    version: int = 0
 
 
 class Sender(Protocol):
@@ -26,16 +36,7 @@ class Sender(Protocol):
         """Put a command on its way."""
         ...
 
-    def send_query(
-        self,
-        model: ProjectionModel,
-        query: QueryModel,
-        args: bytes,
-        after: After,
-        timeout_s: float | None,
-        stale: str,
-        version: int,
-    ) -> Answer[Any]:
+    def send_query(self, model: ProjectionModel, query: QueryModel, args: bytes, options: QueryOptions) -> Answer[Any]:
         """Put a query on its way."""
         ...
 
@@ -61,7 +62,7 @@ class AggregateHandle:
                 f"a handle of {model.name} has no {name!r}: commands are {', '.join(model.commands) or 'none'}; "
                 f"for the state ask runtime.state({model.name}, {self.id!r}).result()"
             )
-        return RemoteCommand(object.__getattribute__(self, "_runtime"), model, self.id, command, CommandOptions())
+        return RemoteCommand(object.__getattribute__(self, "_runtime"), model, self.id, command, PLAIN)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name!r} on {self!r}: state changes by commands only")
@@ -143,7 +144,7 @@ class ViewHandle:
                 "add a method marked @query to read more of the view"
             )
         get = object.__getattribute__
-        return RemoteQuery(get(self, "_runtime"), model, query, version=get(self, "_version"))
+        return RemoteQuery(get(self, "_runtime"), model, query, QueryOptions(version=get(self, "_version")))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name!r} on {self!r}: a view changes by events only")
@@ -160,25 +161,13 @@ class ViewHandle:
 class RemoteQuery:
     """A query of a view: `.remote(...)` asks it, `.options(...)` says how fresh."""
 
-    __slots__ = ("_after", "_model", "_query", "_runtime", "_stale", "_timeout_s", "_version")
+    __slots__ = ("_model", "_options", "_query", "_runtime")
 
-    def __init__(
-        self,
-        runtime: Sender,
-        model: ProjectionModel,
-        query: QueryModel,
-        after: After = None,
-        timeout_s: float | None = None,
-        stale: str = "raise",
-        version: int = 0,
-    ) -> None:
-        self._version = version
+    def __init__(self, runtime: Sender, model: ProjectionModel, query: QueryModel, options: QueryOptions) -> None:
         self._runtime = runtime
         self._model = model
         self._query = query
-        self._after = after
-        self._timeout_s = timeout_s
-        self._stale = stale
+        self._options = options
 
     def remote(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         """Ask at once.
@@ -189,14 +178,14 @@ class RemoteQuery:
         """
         refuse_in_domain_code(f"{self._model.name}.{self._query.name}.remote()")
         data = self._query.encode(args, kwargs)
-        how = self._after, self._timeout_s, self._stale, self._version
-        return self._runtime.send_query(self._model, self._query, data, *how)
+        return self._runtime.send_query(self._model, self._query, data, self._options)
 
     def options(self, *, after: After = None, timeout: float | None = None, stale: str = "raise") -> RemoteQuery:
         """The same query, answered once the view has applied `after`; at the timeout (s) it raises, or serves stale."""
         if stale not in ("raise", "serve"):
             raise ValueError(f"stale={stale!r}: choose 'raise' (the default) or 'serve'")
-        return RemoteQuery(self._runtime, self._model, self._query, after, timeout, stale, self._version)
+        options = QueryOptions(after, timeout, stale, self._options.version)
+        return RemoteQuery(self._runtime, self._model, self._query, options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse a plain call: it would look as if it ran here."""

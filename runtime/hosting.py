@@ -7,9 +7,10 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from eventray.domain.errors import EventRayError, UnknownName
+from eventray.domain.errors import UnknownName
 from eventray.runtime.activation import Activation
 from eventray.runtime.app import App
 from eventray.runtime.config import Config
@@ -110,7 +111,7 @@ class PackedHost:
             schedule=self._schedule,
         )
 
-    # Activations that get work in one turn of the loop share one task: a task for each would cost more than its work.
+    # What is decided in one turn of the loop goes to the shard without a task, and is answered without one.
 
     def _take_ready(self, activation: Activation) -> None:
         if not self._ready:
@@ -119,37 +120,36 @@ class PackedHost:
 
     def _run_ready(self) -> None:
         ready, self._ready = self._ready, []
-        started = []
         for activation in ready:
             try:
                 done = activation.begin()
-                if done is None:
-                    self._spawn(activation.run())
-                else:
-                    started.append((activation, done, self._append(activation.stream, done)))
             except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
                 activation.abort(Round(0), error)
-        if started:
-            self._spawn(self._settle(started))
+                continue
+            if done is None:
+                self._spawn(activation.run())
+            else:
+                self._append(activation, done)
 
-    def _append(self, stream: str, done: Round) -> asyncio.Future[BatchResult]:
+    def _append(self, activation: Activation, done: Round) -> None:
+        settle = partial(self._settle, activation, done)
         try:
-            return self._shard.submit_batch(stream, done.commands, expected_version=done.version, lookups=done.lookups)
-        except EventRayError as error:
-            refused: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-            refused.set_exception(error)
-            return refused
+            self._shard.submit_batch(
+                activation.stream, done.commands, settle, expected_version=done.version, lookups=done.lookups
+            )
+        except Exception as error:
+            settle(error)
 
-    async def _settle(self, started: list[tuple[Activation, Round, asyncio.Future[BatchResult]]]) -> None:
-        for activation, done, appended in started:
-            if not appended.done():
-                await asyncio.wait([appended])
-            try:
-                rest = activation.settle(done, appended)
-                if rest is not None:
-                    self._spawn(rest)
-            except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
-                activation.abort(done, error)
+    def _settle(self, activation: Activation, done: Round, outcome: BatchResult | Exception) -> None:
+        try:
+            rest = activation.settle(done, outcome)
+        except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
+            activation.abort(done, error)
+            return
+        if rest is not None:
+            self._spawn(rest)
+        elif self._crowded:
+            self._make_room_again()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -158,6 +158,9 @@ class PackedHost:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._make_room_again()
+
+    def _make_room_again(self) -> None:
         for aggregate in [*self._crowded]:  # what had work may have none now
             self._make_room(aggregate)
 

@@ -7,7 +7,6 @@ target knows no numbers, so a batch also names the epoch that it was meant for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -165,8 +164,7 @@ class _PendingBatch:
         self._answers.append(answer)
         if len(self._answers) == self.open:
             self._end()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     async def take(self, first_s: float, grace_s: float) -> list[Answer]:
         """The answers so far: once all are there, none came for `grace_s` after one, or none at all for `first_s`."""
@@ -179,11 +177,19 @@ class _PendingBatch:
 
     async def _more(self, timeout_s: float, seen: int) -> bool:
         if len(self._answers) == seen:
-            self._waiter = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._waiter, timeout_s)
-            self._waiter = None
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, self._wake)  # wait_for would take a turn of the loop more
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
         return len(self._answers) > seen
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class _Slot:

@@ -30,11 +30,12 @@ class CommandIds:
         self._lock = threading.Lock()
 
     def make(self) -> str:
-        """A new id: 48 bits of milliseconds, then random bits, one above the last within a millisecond."""
-        now = time.time_ns() // 1_000_000
-        number = (now << _RANDOM_BITS) | (int.from_bytes(os.urandom(10)) >> 6)
+        """A new id: 48 bits of milliseconds, then random bits; within a millisecond one above the last."""
+        number = time.time_ns() // 1_000_000 << _RANDOM_BITS
         with self._lock:
-            if number <= self._last:
+            if number > self._last:  # the draw is a system call, and lets go of the interpreter's lock
+                number |= int.from_bytes(os.urandom(10)) >> 6
+            else:
                 number = self._last + 1
             self._last = number
         high, low = number >> 62, number & ((1 << 62) - 1)  # 48 bits of time and 12 of 74 random ones; 62 random ones

@@ -70,9 +70,9 @@ class Lanes:
         return bool(self._lanes)
 
     @property
-    def ready(self) -> bool:
-        """Whether anything can be taken."""
-        return bool(self._ready)
+    def ready(self) -> int:
+        """How many lanes have something that can be taken."""
+        return len(self._ready)
 
     def add(self, job: Job) -> bool:
         """Queue a job; False when its lane is full (it has ended with `Overloaded`)."""

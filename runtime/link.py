@@ -17,6 +17,7 @@ from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
+FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
 
 class Sender(Protocol):
@@ -49,7 +50,6 @@ class Link:
         self._trouble = ""
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pumping = False
 
     @property
     def idle(self) -> bool:
@@ -57,13 +57,8 @@ class Link:
         return not self._lanes and not self._flights and self._connecting is None
 
     def add(self, job: Job) -> bool:
-        """Queue a job; False when the queue of its lane is full (it has ended with `Overloaded`)."""
-        if not self._lanes.add(job):
-            return False
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
-        return True
+        """Queue a job for the next `pump`; False when its lane is full (it has ended with `Overloaded`)."""
+        return self._lanes.add(job)
 
     def expire(self, now: float) -> float:
         """End the jobs whose time is over; the earliest deadline of the others."""
@@ -99,9 +94,8 @@ class Link:
 
     # sending
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Send what is ready, as far as the number of calls on their way allows."""
-        self._pumping = False
         if self._closed:
             return
         if self._channel is None:
@@ -110,10 +104,17 @@ class Link:
             return
         if self._blame.cases and self._find_culprit(self._channel):
             return
-        while self._lanes.ready and self._flights.unanswered < self._router.config.link_batches_max:
+        while self._lanes.ready and self._may_start():
             jobs = self._lanes.take()
             if jobs:
                 self._start(jobs, self._channel)
+
+    def _may_start(self) -> bool:
+        """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear."""
+        flights = self._flights
+        if flights.unanswered >= self._router.config.link_batches_max:
+            return False
+        return self._lanes.ready * FEW >= flights.commands_unanswered
 
     def _find_culprit(self, channel: Channel) -> bool:
         """After a loss: send what must go alone, one at a time; gives whether all else has to wait for that."""
@@ -145,10 +146,10 @@ class Link:
         try:
             reply = await channel.submit(batch)
             waiting = False
-            self._flights.unanswered -= 1
+            self._flights.answered(flight)
             self._deliver(flight, reply)
             while reply.pending:
-                self._pump()
+                self.pump()
                 reply = await channel.collect(self._router.client, flight.number)
                 self._deliver(flight, reply)
             if flight.jobs:
@@ -162,9 +163,9 @@ class Link:
             self._abandon(flight, error)
         finally:
             if waiting:
-                self._flights.unanswered -= 1
+                self._flights.answered(flight)
             self._flights.end(flight)
-            self._pump()
+            self.pump()
 
     # answers
 
@@ -224,7 +225,7 @@ class Link:
 
     def _resume(self, keys: set[Hashable]) -> None:
         self._lanes.free(keys)
-        self._pump()
+        self.pump()
 
     def _settle(self, job: Job) -> None:
         """A job has ended."""
@@ -255,7 +256,7 @@ class Link:
             else:
                 break
         self._connecting = None
-        self._pump()
+        self.pump()
 
     def _refuse(self, error: BaseException) -> None:
         """The target will not be had: what waits for it ends with the reason."""

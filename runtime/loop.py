@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from eventray.domain.errors import AppEnded, EventRayError
 from eventray.runtime.lanes import Job
-from eventray.runtime.response import Response, register_engine_thread
+from eventray.runtime.response import Response, after_burst, register_engine_thread
 from eventray.runtime.router import Router
 
 T = TypeVar("T")
@@ -45,13 +45,18 @@ class EngineLoop:
             return
         self._posted.append(job)
         if not self._woken:
-            self._woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:  # the loop is closed
-                self._woken = False
-                self._posted.clear()
-                job.fail(self._refusal or AppEnded(self._name))
+            after_burst(self._wake)
+
+    def _wake(self) -> None:
+        if self._woken:  # by another thread, or another post of the burst
+            return
+        self._woken = True
+        try:
+            self.loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:  # the loop is closed
+            self._woken = False
+            while self._posted:
+                self._posted.popleft().fail(self._refusal or AppEnded(self._name))
 
     def open(self, target: Callable[[Any], Hashable]) -> None:
         """Begin to hand over jobs (in the loop); `target` says where each goes."""
@@ -120,7 +125,8 @@ class EngineLoop:
             except EventRayError as error:
                 self._end(job, error)
             else:
-                self._router.send(target, job)
+                self._router.put(target, job)
+        self._router.flush()
 
     def _end(self, job: Job, error: BaseException) -> None:
         job.fail(error)

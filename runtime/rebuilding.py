@@ -27,11 +27,14 @@ class Rebuilding:
     def _projection(self, cls: type[Any]) -> ProjectionModel:
         raise NotImplementedError
 
-    def rebuild(self, projection: type[Projection] | str, progress: bool = False) -> Rebuild:
+    def rebuild(
+        self, projection: type[Projection] | str, progress: bool = False, version: int | None = None
+    ) -> Rebuild:
         """Make a view anew from the log, while the old one serves; then it takes over at once.
 
-        By its class: in that version; by its name: in the one that serves. On Ray in tasks that need a core each: one
-        for each shard, side by side, where the projection has `merge`, else one for all; as many for each partition.
+        By its class: in that version; by its name: in the one that serves, or in `version`. On Ray in tasks that need a
+        core each: one for each shard, side by side, where the projection has `merge`, else one for all; as many for
+        each partition.
         With `progress` a bar on the error stream shows rate and time left. Events that the view had left behind are
         tried again. A view that has stopped follows again.
 
@@ -40,8 +43,8 @@ class Rebuilding:
         process was lost.
         """
         refuse_in_domain_code("runtime.rebuild()")
-        name, version = self._named(projection)
-        return Rebuild(self._engine, self._started, self._transport, name, version, progress=progress)
+        name, known = self._named(projection)
+        return Rebuild(self._engine, self._started, self._transport, name, version or known, progress=progress)
 
     def _named(self, projection: type[Projection] | str) -> tuple[str, int]:
         """Name and version of a view; 0: the one that serves."""

@@ -17,6 +17,7 @@ _lock = threading.Lock()  # shared by all responses: held for a few instructions
 
 class _Thread(threading.local):
     is_engine = False  # not a set of thread ids: those are given to other threads again
+    burst: asyncio.AbstractEventLoop | None = None  # where awaits that ended together go on at this moment
 
 
 _this_thread = _Thread()
@@ -25,6 +26,31 @@ _this_thread = _Thread()
 def register_engine_thread() -> None:
     """Remember the calling thread as one that completes responses: waiting in it would wait for ever."""
     _this_thread.is_engine = True
+
+
+# Awaits that ended together often send their next commands together, too. The engine is woken once for all of these,
+# not at the first: else that one would travel alone, and the rest behind it.
+_held_back: deque[Callable[[], None]] = deque()
+
+
+def after_burst(wake: Callable[[], None]) -> None:
+    """Call `wake` once the awaits that are going on together in this thread have taken their step; else at once."""
+    burst = _this_thread.burst
+    if burst is not None and asyncio._get_running_loop() is burst:
+        _held_back.append(wake)
+    else:
+        wake()
+
+
+def _end_burst() -> None:
+    _this_thread.burst = None
+    _let_go()
+
+
+def _let_go() -> None:
+    """Wake what was held back: the end of the burst, or somebody waits in a way that may keep its end from coming."""
+    while _held_back:
+        _held_back.popleft()()
 
 
 class Response(Generic[T]):
@@ -44,6 +70,8 @@ class Response(Generic[T]):
 
     def done(self) -> bool:
         """Whether the outcome is known."""
+        if not self._done:
+            _let_go()
         return self._done
 
     def result(self, timeout: float | None = None) -> T:
@@ -67,6 +95,7 @@ class Response(Generic[T]):
     def future(self) -> concurrent.futures.Future[T]:
         """The same outcome as a `concurrent.futures.Future`."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        _let_go()
 
         def finish() -> None:
             if not future.set_running_or_notify_cancel():
@@ -118,6 +147,7 @@ class Response(Generic[T]):
     def _wait(self, timeout: float | None) -> None:
         if _this_thread.is_engine:
             raise RuntimeError("result() inside the engine's own thread would wait for ever: await the response")
+        _let_go()
         known = threading.Event()
         self.add_done_callback(known.set)
         if not known.wait(timeout):
@@ -154,10 +184,15 @@ class _Waker:
 
     def _run(self) -> None:
         self._scheduled = False  # before the queue is read: whoever appends later schedules again
+        woken = 0
         while self._ready:
             future = self._ready.popleft()
             if not future.done():
                 future.set_result(None)
+                woken += 1
+        if woken > 1:
+            _this_thread.burst = asyncio.get_running_loop()
+            _this_thread.burst.call_soon(_end_burst)  # comes after the steps of all of them
 
 
 _wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = weakref.WeakKeyDictionary()

@@ -36,6 +36,7 @@ class Router:
         self._number = 0
         self._empty = asyncio.Event()
         self._links: dict[Hashable, Link] = {}
+        self._touched: dict[Link, None] = {}  # in the order in which they got something
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_at = float("inf")
 
@@ -47,16 +48,33 @@ class Router:
         return refusal is None
 
     def send(self, target: Hashable, job: Job) -> None:
-        """Put an admitted job on its way; `Overloaded` ends it when too much is open for its instance."""
+        """Put an admitted job on its way, in the loop's next turn or at `flush`, with all others that came until then.
+
+        `Overloaded` ends it when too much is open for its instance.
+        """
+        if not self._touched:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self.put(target, job)
+
+    def put(self, target: Hashable, job: Job) -> None:
+        """As `send`, for who calls `flush` in this turn."""
         link = self._links.get(target)
         if link is None:
             if len(self._links) >= LINKS_IDLE_MAX:
                 self._forget_idle()
             link = self._links[target] = Link(self, target)
         if link.add(job):
-            self._watch(job.deadline)
+            self._touched[link] = None
+            if job.deadline < self._sweep_at:
+                self._watch(job.deadline)
         else:
             self.landed(job)
+
+    def flush(self) -> None:
+        """Let every link that has got something send what it can."""
+        touched, self._touched = self._touched, {}
+        for link in touched:
+            link.pump()
 
     def landed(self, job: Job) -> None:
         """A job has ended."""
@@ -89,12 +107,11 @@ class Router:
             del self._links[target]
 
     def _watch(self, deadline: float) -> None:
-        if deadline < self._sweep_at:
-            if self._sweep is not None:
-                self._sweep.cancel()
-            self._sweep_at = deadline
-            delay = max(0.0, deadline - time.monotonic())
-            self._sweep = asyncio.get_running_loop().call_later(delay, self._expire)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep_at = deadline
+        delay = max(0.0, deadline - time.monotonic())
+        self._sweep = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
         """Runs at the earliest deadline of what is open: ends what is over, and finds the next one."""

@@ -22,7 +22,14 @@ from eventray.runtime.config import Config
 from eventray.runtime.dataset import HistoryAsData
 from eventray.runtime.dead_letters import DeadLetters
 from eventray.runtime.guard import refuse_in_domain_code
-from eventray.runtime.handles import After, AggregateHandle, ViewHandle, check_instance_id, positions_after
+from eventray.runtime.handles import (
+    After,
+    AggregateHandle,
+    QueryOptions,
+    ViewHandle,
+    check_instance_id,
+    positions_after,
+)
 from eventray.runtime.jobs import CommandIds, CommandJob, encode_metadata
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.model import (
@@ -232,17 +239,9 @@ class Runtime(HistoryAsData, Rebuilding):
         self._engine.post(job)
         return job.response
 
-    def send_query(
-        self,
-        model: ProjectionModel,
-        query: QueryModel,
-        args: bytes,
-        after: After,
-        timeout_s: float | None,
-        stale: str,
-        version: int,
-    ) -> Answer[Any]:
+    def send_query(self, model: ProjectionModel, query: QueryModel, args: bytes, options: QueryOptions) -> Answer[Any]:
         """Put an encoded query on its way (what handles call)."""
+        after, timeout_s, stale, version = options
         wait_s = self.config.query_timeout_s if timeout_s is None else timeout_s
         item = QueryItem(query.name, args, *positions_after(after), wait_s, stale == "serve", version > 0)
         return self._asking.ask(Question(model.name, query, item, version), partitions=model.partitions)

@@ -72,7 +72,7 @@ class LocalTransport:
                 assert isinstance(shard, Shard)
                 self._files[index] = shard
                 host = self._hosts[index] = PackedHost(self.app, shard, config)
-                self._inboxes[shard_target(index)] = self._inbox(shard.epoch, host)
+                self._inboxes[shard_target(index)] = Inbox(shard.epoch, host.handle, config)
             self._tail = Tail(self._store.shards, config)
             self._serving = Serving(self.app, self._store.checkpoints)
             await self._serving.load()
@@ -87,7 +87,9 @@ class LocalTransport:
                     serves=self._serving.serves(unit),
                 )
                 self._runners[unit] = runner
-                self._inboxes[view_target(unit)] = self._inboxes[view_target(unit, own=True)] = self._inbox(1, runner)
+                self._inboxes[view_target(unit)] = self._inboxes[view_target(unit, own=True)] = Inbox(
+                    1, runner.handle, config.for_views
+                )
                 await runner.start()
         except BaseException:
             await self.shutdown()
@@ -97,9 +99,6 @@ class LocalTransport:
         if len(self.app.units) == 1:  # nobody to share what is read with
             return shards
         return {index: followed(shard, tail) for index, shard in shards.items()}
-
-    def _inbox(self, epoch: int, host: PackedHost | ProjectionRunner) -> Inbox:
-        return Inbox(epoch, host.handle, self._config)
 
     async def connect(self, target: Any, client: str) -> Inbox:
         """The inbox of a target: here, it is its own channel."""

@@ -28,6 +28,7 @@ from eventray.runtime.rebuild_ray import fold_on_ray
 from eventray.runtime.rebuild_sources import StorePlace
 from eventray.runtime.remote import (
     DIRECTORY,
+    PATIENCE_S,
     ActorChannel,
     RemoteShard,
     call,
@@ -37,6 +38,7 @@ from eventray.runtime.remote import (
     is_gone,
     kill,
     manage_unit,
+    patiently,
     pickled,
 )
 from eventray.runtime.remote_checkpoints import RemoteCheckpoints
@@ -120,7 +122,9 @@ class RayTransport:
             self._started = await call_patiently(self._directory.start)
             self._serving = dict(self._started.serving)
         except TargetLost as error:
-            raise UnknownName("app", self._name, ()) from error
+            if self._mine is None:
+                raise UnknownName("app", self._name, ()) from error
+            raise EventRayError(f"app {self._name!r} did not start, its Directory was lost: {error}") from error
         except EventRayError:
             if self._mine is not None:
                 kill(self._directory)
@@ -252,10 +256,11 @@ class RayTransport:
 
     async def switch(self, view: str, version: int) -> None:
         """Let another version of a view serve."""
-        try:
-            await call_to_the_end(self._directory.switch, view, version, await self.heads())
+        heads, directory = await self.heads(), self._directory
+        try:  # it may safely be done twice
+            await patiently(lambda: call_to_the_end(directory.switch, view, version, heads), PATIENCE_S)
         except TargetLost as error:
-            raise EventRayError(f"the Directory was lost while it did this; look, and do it again: {error}") from None
+            raise EventRayError(f"the Directory cannot be reached; look, and do it again: {error}") from None
         self._serving[view] = version
 
     async def fold(self, unit: Unit, upto: Mapping[int, int], say: Callable[[int], None]) -> Any:

@@ -89,7 +89,7 @@ def check_ids_differ(ids: Sequence[str]) -> None:
 
 def _check_text(text: str, what: str) -> None:
     try:
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InvalidId(text, f"{what} holds a lone surrogate, which UTF-8 cannot store") from None
     if not 1 <= size <= _NAME_BYTES_MAX:

@@ -17,37 +17,19 @@ from eventray.store.rows import CommandId, TypeName
 class Columns:
     """Events in the order of their positions, which begin after `position`; their times after `recorded_at`."""
 
-    __slots__ = (
-        "_data",
-        "_ids",
-        "_indexes",
-        "_keys",
-        "_metas",
-        "_stream_crcs",
-        "_stream_parts",
-        "_streams",
-        "_types",
-        "_versions",
-        "position",
-        "recorded_at",
-    )
+    __slots__ = ("_commands", "_ids", "_records", "_runs", "_types", "position", "recorded_at")
 
     def __init__(self, position: int, recorded_at: int) -> None:
         self.position = position
         self.recorded_at = recorded_at
-        self._streams: list[int] = []
-        self._stream_parts: list[bytes] = []
-        self._stream_crcs: list[int] = []
-        self._versions: list[int] = []
+        self._runs: list[tuple[int, bytes, int, range]] = []  # stream key, its framed name, that's checksum, versions
+        self._commands: list[NewCommand] = []
+        self._ids: list[CommandId | None] = []
+        self._records: list[NewRecord] = []
         self._types: list[TypeName] = []
-        self._keys: list[bytes | None] = []
-        self._ids: list[bytes] = []
-        self._indexes: list[int] = []
-        self._data: list[bytes] = []
-        self._metas: list[bytes | None] = []
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._records)
 
     def add(
         self,
@@ -62,26 +44,11 @@ class Columns:
 
         `stream` is its key, framed name and that's checksum; `records` are those of all the commands, `types` theirs.
         """
-        first, count = len(self._data), len(records)
-        stream_key, stream_part, stream_crc = stream
-        self._streams += [stream_key] * count
-        self._stream_parts += [stream_part] * count
-        self._stream_crcs += [stream_crc] * count
-        self._versions += range(version + 1, version + count + 1)
+        self._runs.append((*stream, range(version + 1, version + len(records) + 1)))
+        self._commands += commands
+        self._ids += ids
+        self._records += records
         self._types += types
-        self._data += [record.data for record in records]
-        self._metas += [rows.pack_meta(record.meta) if record.meta else None for record in records]
-        self._keys += [None] * count
-        self._ids += [b""] * count
-        self._indexes += [0] * count  # events without an id do not belong together
-        for command, id in zip(commands, ids, strict=True):
-            own = command.records
-            if id is not None and own:
-                self._keys[first] = id.key
-                self._ids[first] = rows.framed(id.raw)
-                self._metas[first] = rows.pack_command(own[0].meta, id, command.name, len(own), command.fingerprint)
-                self._indexes[first : first + len(own)] = range(len(own))
-            first += len(own)
 
     def finished(self) -> tuple[list[object], str, list[bytes]]:
         """Return the events' parameters one after the other, the SQL of one event's values, and the leaves.
@@ -91,16 +58,22 @@ class Columns:
         count, types = len(self), self._types
         positions = range(self.position + 1, self.position + count + 1)
         times = range(self.recorded_at + 1, self.recorded_at + count + 1)
+        streams = [key for key, _, _, run in self._runs for _ in run]
+        stream_parts = [part for _, part, _, run in self._runs for _ in run]
+        stream_crcs = [crc for _, _, crc, run in self._runs for _ in run]
+        event_versions = [version for _, _, _, run in self._runs for version in run]
+        data = [record.data for record in self._records]
+        metas, keys, ids, indexes = self._envelopes()
         versions = [type.version for type in types]
         names = [type.crc for type in types]
-        heads = list(map(rows.HEAD.pack, positions, self._versions, times, self._indexes, repeat(0), versions, names))
-        plain = self._metas.count(None) == count  # an event with a key has an envelope, too
+        heads = list(map(rows.HEAD.pack, positions, event_versions, times, indexes, repeat(0), versions, names))
+        plain = metas.count(None) == count  # an event with a key has an envelope, too
         columns: list[Sequence[object]] = [
-            *(positions, self._streams, self._versions, [type.key for type in types], times),
-            *(() if plain else ([key and bytearray(key) for key in self._keys],)),
-            *(self._indexes, list(map(bytearray, self._data))),  # sqlite3 binds a bytearray in half the time of bytes
-            *(() if plain else ([meta and bytearray(meta) for meta in self._metas],)),
-            rows.checksums(heads, self._stream_crcs, self._keys, self._metas, self._data),
+            *(positions, streams, event_versions, [type.key for type in types], times),
+            *(() if plain else ([key and bytearray(key) for key in keys],)),
+            *(indexes, list(map(bytearray, data))),  # sqlite3 binds a bytearray in half the time of bytes
+            *(() if plain else ([meta and bytearray(meta) for meta in metas],)),
+            rows.checksums(heads, stream_crcs, keys, metas, data),
         ]
         parameters: list[object] = [None] * (count * len(columns))
         for place, column in enumerate(columns):
@@ -108,5 +81,23 @@ class Columns:
         self.position += count
         self.recorded_at += count
         parts = [type.part for type in types]
-        leaves = rows.leaves(self._stream_parts, parts, heads, self._ids, self._metas, self._data)
+        leaves = rows.leaves(stream_parts, parts, heads, ids, metas, data)
         return parameters, schema.PLAIN_EVENT_VALUES if plain else schema.EVENT_VALUES, leaves
+
+    def _envelopes(self) -> tuple[list[bytes | None], list[bytes | None], list[bytes], list[int]]:
+        """Each event's envelope, command key, framed id and index in its command."""
+        count = len(self)
+        metas = [rows.pack_meta(record.meta) if record.meta else None for record in self._records]
+        keys: list[bytes | None] = [None] * count
+        ids, indexes = [b""] * count, [0] * count  # events without an id do not belong together
+        first = 0
+        for command, id in zip(self._commands, self._ids, strict=True):
+            own = command.records
+            if id is not None and own:
+                keys[first] = id.key
+                ids[first] = rows.framed(id.raw)
+                metas[first] = rows.pack_command(own[0].meta, id, command.name, len(own), command.fingerprint)
+                if len(own) > 1:
+                    indexes[first : first + len(own)] = range(len(own))
+            first += len(own)
+        return metas, keys, ids, indexes

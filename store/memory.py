@@ -43,6 +43,7 @@ from eventray.store.records import (
     StoredLetter,
     check_stream,
 )
+from eventray.store.settling import Settle
 from eventray.store.spool import Spool, whole
 from eventray.store.writing import Clock
 
@@ -81,24 +82,19 @@ class MemoryShard:
         self,
         stream: str,
         commands: Sequence[NewCommand],
+        settle: Settle,
         *,
         expected_version: int | None = None,
         token: int | None = None,
         lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """`append_batch` as a future, which is done."""
-        self._require_service()
-        check_stream(stream)
-        check_expected(expected_version)
-        for id in lookups:
-            check_command_id(id)
-        admitted(stream, commands, self._limits)
-        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+    ) -> None:
+        """`append_batch`, settled in the loop's next turn."""
+        outcome: BatchResult | Exception
         try:
-            future.set_result(self._append(stream, commands, expected_version, token, lookups))
+            outcome = self._append(stream, commands, expected_version, token, lookups)
         except (ActivationSuperseded, ConcurrencyConflict, DuplicateCommands) as refusal:
-            future.set_exception(refusal)
-        return future
+            outcome = refusal
+        asyncio.get_running_loop().call_soon(settle, outcome)
 
     async def append_batch(
         self,
@@ -110,9 +106,7 @@ class MemoryShard:
         lookups: Sequence[str] = (),
     ) -> BatchResult:
         """Append the events of some commands to one stream, all or none."""
-        return await self.submit_batch(
-            stream, commands, expected_version=expected_version, token=token, lookups=lookups
-        )
+        return self._append(stream, commands, expected_version, token, lookups)
 
     def _append(
         self,
@@ -122,6 +116,12 @@ class MemoryShard:
         token: int | None,
         lookups: Sequence[str],
     ) -> BatchResult:
+        self._require_service()
+        check_stream(stream)
+        check_expected(expected_version)
+        for id in lookups:
+            check_command_id(id)
+        admitted(stream, commands, self._limits)
         if token is not None and token != self._tokens.get(stream, 0):
             raise ActivationSuperseded(stream, token)
         version, _ = self._end(stream)

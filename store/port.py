@@ -6,7 +6,6 @@ in `tests/store/contract` hold every implementation to it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -21,6 +20,7 @@ from eventray.store.records import (
     Snapshot,
     StoredLetter,
 )
+from eventray.store.settling import Settle
 from eventray.store.spool import Spool
 
 
@@ -132,12 +132,16 @@ class LocalShardPort(ShardPort, Protocol):
         self,
         stream: str,
         commands: Sequence[NewCommand],
+        settle: Settle,
         *,
         expected_version: int | None = None,
         token: int | None = None,
         lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """Put an `append_batch` on its way without a task; what it raises may come at once or with the future."""
+    ) -> None:
+        """Put an `append_batch` on its way without a task: `settle` is called once, with what it came to.
+
+        What it raises may come at once, then `settle` is not called.
+        """
         ...
 
 

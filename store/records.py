@@ -39,7 +39,7 @@ def check_stream(stream: str) -> str:
 
 def _bytes_of(text: str, bytes_max: int, whole: str) -> int:
     try:
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InvalidId(whole, "it holds a lone surrogate, which UTF-8 cannot store") from None
     if not size:

@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ from eventray.store.records import (
     StoredLetter,
     check_stream,
 )
+from eventray.store.settling import Settle, settle_future
 from eventray.store.shardfile import ShardFile, ShardPlace
 from eventray.store.writing import AppendJob, Clock, WriteConnection, utc_now_us
 
@@ -135,12 +137,16 @@ class Shard:
         self,
         stream: str,
         commands: Sequence[NewCommand],
+        settle: Settle,
         *,
         expected_version: int | None = None,
         token: int | None = None,
         lookups: Sequence[str] = (),
-    ) -> asyncio.Future[BatchResult]:
-        """Put an `append_batch` on its way; what it raises may come at once or with the future."""
+    ) -> None:
+        """Put an `append_batch` on its way: `settle`, which must not raise, is called once, with what it came to.
+
+        What it raises may come at once, then `settle` is not called.
+        """
         self._require_service()
         check_stream(stream)
         check_expected(expected_version)
@@ -148,12 +154,9 @@ class Shard:
             check_command_id(id)
         events, size_bytes = admitted(stream, commands, self._limits)
         self._make_room(size_bytes)
-        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-        job = AppendJob(stream, commands, expected_version, lookups, events, size_bytes, future, token)
         self._pending_calls += 1
         self._pending_bytes += size_bytes
-        self._appends.put(job)
-        return future
+        self._appends.put(AppendJob(stream, commands, expected_version, lookups, events, size_bytes, settle, token))
 
     async def append_batch(
         self,
@@ -171,9 +174,16 @@ class Shard:
         in all these cases nothing of this call is stored. Without commands it still checks epoch, token and version.
         Cancelling the caller does not cancel the append.
         """
-        return await self.submit_batch(
-            stream, commands, expected_version=expected_version, token=token, lookups=lookups
+        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
+        self.submit_batch(
+            stream,
+            commands,
+            partial(settle_future, future),
+            expected_version=expected_version,
+            token=token,
+            lookups=lookups,
         )
+        return await future
 
     def _make_room(self, size_bytes: int) -> None:
         where = f"shard {self.index}"
@@ -203,10 +213,11 @@ class Shard:
             self._pending_calls -= 1
             self._pending_bytes -= job.size_bytes
             if isinstance(job.outcome, BatchResult):
-                self._advance(job.outcome.position)
+                if failure is not None:
+                    self._advance(job.outcome.position)
                 written.events += job.events
                 written.size_bytes += job.size_bytes
-            _settle(job.future, job.outcome, failure)
+            job.settle(_known(job.outcome, failure))
         return []
 
     def _is_current(self, stream: str, token: int) -> bool:
@@ -251,7 +262,7 @@ class Shard:
             if job.outcome is None and failure is None and not job.future.done():
                 later.append(job)
             else:
-                _settle(job.future, job.outcome, failure)
+                settle_future(job.future, _known(job.outcome, failure))
         return later
 
     async def read_stream(
@@ -356,15 +367,11 @@ class Shard:
         self._news.tell()
 
 
-def _settle(future: asyncio.Future[T], outcome: T | Exception | None, failure: Exception | None) -> None:
-    if future.done():  # its caller was cancelled
-        return
-    if outcome is None:
-        assert failure is not None
-        # One instance per caller: each raise writes its own traceback into it.
-        outcome = copy.copy(failure)
-        outcome.__cause__ = failure.__cause__
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+def _known(outcome: T | Exception | None, failure: Exception | None) -> T | Exception:
+    if outcome is not None:
+        return outcome
+    assert failure is not None
+    # One instance per caller: each raise writes its own traceback into it.
+    own = copy.copy(failure)
+    own.__cause__ = failure.__cause__
+    return own

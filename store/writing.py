@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from eventray.store.head import HeadFile
 from eventray.store.limits import MIB
 from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand, NewRecord
 from eventray.store.rows import CommandId, TypeName
+from eventray.store.settling import Settle
 from eventray.store.stored import committed
 
 Clock = Callable[[], int]
@@ -48,7 +48,7 @@ class AppendJob:
     lookups: Sequence[str]
     events: int
     size_bytes: int
-    future: asyncio.Future[BatchResult]
+    settle: Settle
     token: int | None = None
     outcome: BatchResult | Exception | None = None
 
@@ -209,9 +209,9 @@ class WriteConnection(StoreConnection):
         """Put a job's rows or its refusal into the draft; False: it has to wait for the next transaction."""
         part = rows.framed(job.stream.encode())
         ids = [None if c.command_id is None else rows.command_id(part, c.command_id) for c in job.commands]
-        asked = [rows.command_id(part, id).key for id in job.lookups]
         keys = [id.key for id in ids if id is not None]
-        if job.stream in draft.deferred or not draft.command_keys.isdisjoint((*keys, *asked)):
+        keys += [rows.command_id(part, id).key for id in job.lookups]
+        if job.stream in draft.deferred or not draft.command_keys.isdisjoint(keys):
             draft.deferred.add(job.stream)
             return False
         outcome: BatchResult | Exception
@@ -276,7 +276,11 @@ class WriteConnection(StoreConnection):
         return appended, head
 
     def _types_of(self, records: list[NewRecord], draft: Draft) -> list[TypeName]:
-        pairs = [(record.type, record.type_version) for record in records]
+        types = self._types
+        try:
+            return [types[record.type, record.type_version] for record in records]
+        except KeyError:  # one is new
+            pairs = [(record.type, record.type_version) for record in records]
         known = {pair: self._type(pair, draft) for pair in dict.fromkeys(pairs)}  # in the order of the events
         return [known[pair] for pair in pairs]
 

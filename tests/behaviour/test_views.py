@@ -52,6 +52,18 @@ def test_a_view_that_was_never_saved_counts_as_behind(own_runtime: Runtime) -> N
         runtime.view(Balances).sum.options(after=beyond, timeout=0.05).remote().result()
 
 
+def test_queries_that_wait_for_events_hold_up_no_other(start: Start) -> None:
+    runtime = start(reply_first_s=3600, reply_grace_s=3600)
+    receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+    view = runtime.view(Balances)
+    beyond = {receipt.shard: receipt.position + 1}
+    waiting = [view.sum.options(after=beyond).remote() for _ in range(5)]
+    assert [view.sum.options(after=receipt).remote().result(timeout=60) for _ in range(5)] == [1] * 5
+    assert not any(answer.done() for answer in waiting)
+    runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
+    assert [answer.result(timeout=60) for answer in waiting] == [2] * 5
+
+
 def test_an_error_in_a_query_reaches_the_caller(runtime: Runtime, name: str) -> None:
     with pytest.raises(CommandFailed, match="a bug in a query"):
         runtime.view(Balances).failing.remote().result()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from eventray.runtime.jobs import CommandIds
-from eventray.runtime.response import Response, register_engine_thread
+from eventray.runtime.response import Response, after_burst, register_engine_thread
 
 
 async def test_many_awaits_and_results_see_one_outcome() -> None:
@@ -21,6 +23,43 @@ async def test_many_awaits_and_results_see_one_outcome() -> None:
     assert await asyncio.gather(*awaits) == [5] * 20
     assert (response.result(), future.result(), response.done()) == (5, 5, True)
     thread.join()
+
+
+async def test_awaits_that_go_on_together_wake_an_engine_once_all_have_taken_their_step() -> None:
+    answered: Response[int] = Response()
+    steps: list[str] = []
+
+    async def caller(name: str) -> None:
+        await answered
+        after_burst(lambda: steps.append("wakes"))
+        steps.append(name)
+
+    callers = [asyncio.ensure_future(caller(name)) for name in "abc"]
+    await asyncio.sleep(0)
+    answered.set_result(1)
+    await asyncio.gather(*callers)
+    await asyncio.sleep(0)
+    assert steps == ["a", "b", "c", "wakes", "wakes", "wakes"]
+    after_burst(lambda: steps.append("at once"))
+    assert steps[-1] == "at once"
+
+
+@pytest.mark.parametrize("wait", [lambda r: r.result(0.0), lambda r: r.exception(0.0), Response.done, Response.future])
+async def test_a_step_that_waits_for_what_it_sends_is_not_held_back(wait: Callable[[Response[int]], Any]) -> None:
+    answered: Response[int] = Response()
+    sent: Response[int] = Response()
+
+    async def caller(*, waits: bool) -> None:
+        await answered
+        if waits:
+            after_burst(lambda: sent.set_result(5))  # an engine that is woken
+            wait(sent)
+            assert sent.result(0.0) == 5
+
+    callers = [asyncio.ensure_future(caller(waits=waits)) for waits in (True, False)]
+    await asyncio.sleep(0)
+    answered.set_result(1)
+    await asyncio.gather(*callers)
 
 
 async def _wait(response: Response[int]) -> int:

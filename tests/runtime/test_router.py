@@ -125,6 +125,49 @@ async def test_what_waits_while_a_call_is_on_its_way_leaves_as_one_batch() -> No
     assert target.sent() == [["1"], ["2", "3", "4", "5"]]
 
 
+async def test_few_that_come_while_many_wait_for_their_first_reply_go_with_the_next_ones() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    many = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(10)))
+    await target.arrived.wait()
+    few = send(router, FakeJob("j0", "few"))
+    await asyncio.sleep(0)  # the turn in which it would leave
+    assert len(target.batches) == 1
+    enough = send(router, *(FakeJob(f"k{n}", f"k{n}") for n in range(4)))
+    await target.second.wait()
+    assert target.sent()[1] == ["few", "k0", "k1", "k2", "k3"]
+    target.release.set()
+    await asyncio.gather(*many, *few, *enough)
+
+
+async def test_a_query_does_not_wait_for_the_first_reply_to_many_others() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    queries = [FakeJob("", f"{n}") for n in range(11)]
+    for query in queries:
+        query.lane = None
+    many = send(router, *queries[:10])
+    await target.arrived.wait()
+    one = send(router, queries[10])
+    await target.second.wait()
+    target.release.set()
+    await asyncio.gather(*many, *one)
+
+
+async def test_few_that_wait_for_the_reply_of_many_leave_when_it_is_there() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    many = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(10)))
+    await target.arrived.wait()
+    few = send(router, FakeJob("j0", "few"))
+    target.release.set()
+    await asyncio.gather(*many, *few)
+    assert [len(batch) for batch in target.sent()] == [10, 1]
+
+
 async def test_commands_of_one_instance_are_in_one_batch_at_a_time() -> None:
     target = Target()
     router = Router("client", target.connect, Config(link_batches_max=2))
