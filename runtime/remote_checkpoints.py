@@ -31,7 +31,7 @@ class RemoteCheckpoints:
     ) -> None:
         """Keep state and positions together."""
         facts = {"generation": generation, "fingerprint": fingerprint, "witness": witness}
-        if isinstance(data, bytes) or data.size_bytes <= PART_BYTES:
+        if not isinstance(data, Spool) or data.size_bytes <= PART_BYTES:
             await self._call(self._directory.save_checkpoint, name, dict(positions), whole(data), **facts)
             return
         token = uuid.uuid4().hex

@@ -51,4 +51,4 @@ class Spool:
 
 def whole(data: bytes | Spool) -> bytes:
     """All of it in memory."""
-    return data if isinstance(data, bytes) else b"".join(data.parts())
+    return b"".join(data.parts()) if isinstance(data, Spool) else data
