@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -146,6 +147,7 @@ def _rebuild(
     events: tuple[type[Event], ...],
 ) -> App:
     del events  # they travel with the app so that classes derived from a base class are there, too
+    gc.collect()  # a class that arrives again is made anew, then dropped for the one that is there: a subclass till then
     return App(name, aggregates=aggregates, projections=projections, placement=placement)
 
 

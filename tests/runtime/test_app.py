@@ -359,6 +359,9 @@ class Totals(Projection):
 class Next(Totals, name="Totals", version=2):
     """What it has in common with its base must arrive, too."""
 
+class Correction(Deposited, name="correction", version=2):
+    """Wanted only as one of those that derive from a base."""
+
 app = App("bank", aggregates=[Account], projections=[Totals, Next], placement={{Account: Packed()}})
 model = app.aggregates["Account"]
 event = Deposited(Money(Decimal("1.50")))
@@ -381,6 +384,8 @@ assert model.fingerprint == fingerprint
 assert app.placement_of("Account") == Packed() and model.snapshot_every == 9
 assert model.events.encode(event) == stored and model.events.decode(*stored) == event
 assert [str(unit) for unit in app.units] == ["Totals", "Totals@2"]
+names = {kind.__name__: (kind.__event_name__, kind.__event_version__) for kind in app.events.classes}
+assert names == {"Ledger": ("Ledger", 1), "Deposited": ("deposited", 2), "Correction": ("correction", 2)}
 old = model.events.decode("deposited", 1, msgpack.packb({"amount": "2"}))
 assert old.money.amount == Decimal(2) and old.money.currency.value == "eur"
 one, other = model.new("a"), model.new("b")
