@@ -147,7 +147,7 @@ def _rebuild(
     events: tuple[type[Event], ...],
 ) -> App:
     del events  # they travel with the app so that classes derived from a base class are there, too
-    gc.collect()  # a class that arrives again is made anew, then dropped for the one that is there: a subclass till then
+    gc.collect()  # a class that arrives again is made and dropped for the one that is there: a subclass until collected
     return App(name, aggregates=aggregates, projections=projections, placement=placement)
 
 
