@@ -196,7 +196,7 @@ class Shard:
         for job in jobs:
             self._pending_calls -= 1
             self._pending_bytes -= job.size_bytes
-            if failure is not None and isinstance(job.outcome, BatchResult):
+            if isinstance(job.outcome, BatchResult):
                 self._advance(job.outcome.position)
             job.settle(_known(job.outcome, failure))
         return []
