@@ -160,6 +160,16 @@ def test_the_care_for_a_store_finds_ten_damages_and_brings_everything_back(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_view_is_right_after_all_that_its_keeper_does_to_it_while_events_arrive(
+    ray_cluster: Any, tmp_path: Path
+) -> None:
+    sizes = ("--events", "2000", "--keys", "200", "--shards", "2", "--rate", "500", "--kills", "2")
+    out = run("-m", "examples.view_care", *sizes, "--folder", str(tmp_path)).stdout
+    assert "100 accounts differ" in out
+    assert "12 of 12 answers equal the log" in out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_agent_session_goes_on_where_it_was_and_its_past_is_forked(ray_cluster: Any) -> None:
     out = run("-m", "examples.agents").stdout
     for id in ("ann", "bob", "eve"):
