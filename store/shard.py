@@ -213,8 +213,7 @@ class Shard:
             self._pending_calls -= 1
             self._pending_bytes -= job.size_bytes
             if isinstance(job.outcome, BatchResult):
-                if failure is not None:
-                    self._advance(job.outcome.position)
+                self._advance(job.outcome.position)
                 written.events += job.events
                 written.size_bytes += job.size_bytes
             job.settle(_known(job.outcome, failure))

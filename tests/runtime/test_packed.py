@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from eventray import App, Packed
+from eventray import App, CommandFailed, Packed
 from eventray.runtime.config import Config
 from eventray.runtime.hosting import PackedHost
 from eventray.runtime.threads import Threads
@@ -22,7 +22,7 @@ from eventray.runtime.wire import CommandItem, Kind
 from eventray.store import NewCommand, NewRecord
 from eventray.store.shard import Shard
 from tests.bank_app import Account, Deposited
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 
 @pytest.fixture
@@ -122,6 +122,22 @@ async def test_a_long_load_delays_no_other_instance(shard: Shard, monkeypatch: p
         go_on.set()
         kind, receipt = await long
         assert (kind, receipt.version, pages) == (Kind.RECEIPT, 501, 99)
+
+
+async def test_a_fault_where_a_round_is_handed_to_the_shard_leaves_no_command_without_an_answer(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    async with running(shard, Packed()) as host, asyncio.timeout(LIMIT_S):
+        await host.send("a", "deposit", Decimal(1))
+        await host.send("b", "deposit", Decimal(1))
+        with monkeypatch.context() as patched:
+            patched.setattr(shard, "submit_batch", fault)
+            failed = [await answer for answer in [host.send(id, "deposit", Decimal(1)) for id in ("a", "a", "b")]]
+        assert [(kind, type(error)) for kind, error in failed] == [(Kind.ERROR, CommandFailed)] * 3
+        assert [(await host.send(id, "deposit", Decimal(1)))[1].version for id in ("a", "b")] == [2, 2]
 
 
 async def test_an_undeclared_slow_command_is_named_once(shard: Shard, caplog: pytest.LogCaptureFixture) -> None:
