@@ -20,6 +20,9 @@ from tests.terminal import Terminal
 
 Start = Callable[..., Runtime]
 
+# For what does not depend on where instances live: once in one process and once on Ray.
+wherever_they_live = pytest.mark.parametrize("placement", ["local", "packed"], indirect=True, scope="session")
+
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:

@@ -9,7 +9,9 @@ import pytest
 
 from eventray import Runtime
 from tests.bank_app import Account, Deposited
-from tests.conftest import Start
+from tests.conftest import Start, wherever_they_live
+
+pytestmark = wherever_they_live
 
 
 def test_history_tells_every_event_in_order_across_pages(start: Start, name: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import eventray
 from eventray import App, EventTooLarge, Overloaded, Receipt, Runtime
 from tests.bank_app import Account, Balances
-from tests.conftest import Start
+from tests.conftest import Start, wherever_they_live
 from tests.waiting import wait_until
 
 FLOOD = 12_000
@@ -52,6 +52,7 @@ def test_a_flood_is_answered_whole_in_bounded_memory(start: Start, tmp_path: Pat
     assert most - before < MORE_BYTES_MAX
 
 
+@wherever_they_live
 def test_calls_before_it_serves_are_bounded_too(app: App, tmp_path: Path, placement: str) -> None:
     runtime = eventray.run(app, data=tmp_path / "data", local=placement == "local", client_commands_max=10)
     responses = [runtime.get(Account, f"a{n % 2}").deposit.remote(Decimal(1)) for n in range(100)]
@@ -112,6 +113,7 @@ def test_send_all_waits_also_when_others_hold_all_room(start: Start, tmp_path: P
     assert [response.result().version for response in held] == [1] * 3
 
 
+@wherever_they_live
 def test_queries_that_wait_for_a_view_are_bounded(start: Start) -> None:
     runtime = start(view_queries_max=5)
     receipt = runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
@@ -125,6 +127,7 @@ def test_queries_that_wait_for_a_view_are_bounded(start: Start) -> None:
     assert sum(response.exception() is None for response in waiting) == 5
 
 
+@wherever_they_live
 def test_the_limits_of_events_reach_the_store(start: Start) -> None:
     runtime: Runtime = start(event_bytes_max=3 << 20)
     alice = runtime.get(Account, "alice")

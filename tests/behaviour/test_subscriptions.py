@@ -15,10 +15,9 @@ import pytest
 from eventray import Event, Runtime, StoreMismatch, UnknownName
 from eventray.store import reshard
 from tests.bank_app import Account, Deposited, Opened
-from tests.conftest import Start
+from tests.conftest import Start, wherever_they_live
 
-# Where instances live makes no difference to who reads their shards.
-pytestmark = pytest.mark.parametrize("placement", ["local", "packed"], indirect=True, scope="session")
+pytestmark = wherever_they_live
 
 
 class Elsewhere(Event):

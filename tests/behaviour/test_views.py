@@ -12,7 +12,9 @@ import pytest
 from eventray import CommandFailed, EncodingError, ProjectionStopped, Runtime, StaleView, StoreCorrupted, StoreMismatch
 from eventray.store import reshard
 from tests.bank_app import Account, Balances
-from tests.conftest import Start
+from tests.conftest import Start, wherever_they_live
+
+pytestmark = wherever_they_live
 
 
 def test_a_query_after_a_receipt_sees_it(runtime: Runtime, name: str) -> None:

@@ -48,7 +48,14 @@ def pid_of_activation(runtime: Runtime) -> int:
     return known[0] if known else pid_of_shard(runtime)
 
 
-@pytest.mark.parametrize("victim", [pid_of_shard, pid_of_view, pid_of_directory, pid_of_activation])
+@pytest.mark.parametrize(
+    ("runtime", "victim"),
+    [
+        *(("packed", victim) for victim in (pid_of_shard, pid_of_view, pid_of_directory)),
+        *(("dedicated", victim) for victim in (pid_of_shard, pid_of_activation)),
+    ],
+    indirect=["runtime"],
+)
 def test_a_killed_process_changes_nothing(runtime: Runtime, victim: Callable[[Runtime], int]) -> None:
     for n in range(INSTANCES):
         runtime.get(Account, f"a{n}").deposit.remote(Decimal(1)).result()
