@@ -12,7 +12,7 @@ import pytest
 import eventray
 from eventray import App, AppEnded, StoreLocked, StoreMismatch, StoreUnavailable
 from tests.bank_app import Account, Balances, make_app
-from tests.conftest import Start
+from tests.conftest import Start, wherever_they_live
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,6 +45,7 @@ def test_shutdown_waits_no_longer_than_drain_s_for_a_command_that_does_not_end(s
     (tmp_path / "ended").touch()
 
 
+@wherever_they_live
 def test_calls_made_before_it_serves_wait_for_it(app: App, tmp_path: Path, placement: str) -> None:
     runtime = eventray.run(app, data=tmp_path, local=placement == "local")
     response = runtime.get(Account, "alice").deposit.remote(Decimal(1))
@@ -60,6 +61,7 @@ def test_calls_to_an_app_that_cannot_start_fail_with_the_reason(tmp_path: Path) 
         runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()
 
 
+@wherever_they_live
 def test_another_number_of_shards_is_refused_naming_both(
     start: Start, app: App, tmp_path: Path, placement: str
 ) -> None:
@@ -72,6 +74,7 @@ def test_another_number_of_shards_is_refused_naming_both(
     assert (mismatch.value.expected, mismatch.value.found) == (3, 2)
 
 
+@wherever_they_live
 def test_another_app_on_the_store_is_refused(start: Start, app: App, tmp_path: Path, placement: str) -> None:
     start().shutdown().result()
     other = App("other", aggregates=[Account], projections=[Balances])
@@ -82,12 +85,14 @@ def test_another_app_on_the_store_is_refused(start: Start, app: App, tmp_path: P
         pass
 
 
+@wherever_they_live
 def test_a_directory_in_use_is_refused_naming_the_holder(start: Start, app: App, tmp_path: Path) -> None:
     start().get(Account, "alice").deposit.remote(Decimal(1)).result()
     with pytest.raises(StoreLocked), eventray.run(app, data=tmp_path / "data", local=True):
         pass
 
 
+@wherever_they_live
 def test_settings_that_cannot_be_are_refused_at_once(app: App, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shards"):
         eventray.run(app, data=tmp_path, shards=0, local=True)

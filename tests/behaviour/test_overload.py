@@ -68,7 +68,7 @@ def test_send_all_waits_for_room_and_keeps_the_order(start: Start) -> None:
     outcomes: dict[int, list[object]] = {}
 
     def send_numbered(sender: int) -> None:
-        commands = (Account.deposit.to(f"a{n % 2}", Decimal(sender * 1_000 + n)) for n in range(1, 1_000))
+        commands = (Account.deposit.to(f"a{n % 2}", Decimal(sender * 1_000 + n)) for n in range(1, 500))
         outcomes[sender] = list(runtime.send_all(commands))
 
     def flood() -> None:
@@ -92,7 +92,7 @@ def test_send_all_waits_for_room_and_keeps_the_order(start: Start) -> None:
                 for event, _ in runtime.history(Account, f"a{id}")
                 if hasattr(event, "amount") and int(event.amount) // 1_000 == sender
             ]
-            assert amounts == [sender * 1_000 + n for n in range(1, 1_000) if n % 2 == id]
+            assert amounts == [sender * 1_000 + n for n in range(1, 500) if n % 2 == id]
 
 
 def test_send_all_waits_also_when_others_hold_all_room(start: Start, tmp_path: Path) -> None:
