@@ -114,10 +114,8 @@ def test_a_shard_frozen_inside_a_commit_is_replaced_and_its_commands_take_effect
     assert [response.result().version for response in after] == list(range(2, 22))
     assert [meta.command_id for _, meta in runtime.history(Tally, name)].count("f") == 1
     wait_until(lambda: is_gone(frozen.pid))
-    epoch = runtime.status().result().shards[frozen.index].epoch
-    assert epoch > frozen.epoch
-    if epoch == frozen.epoch + 1:  # else, on a very busy machine, its successor was replaced, too: after its commit
-        assert duplicate == (step == "_adopt")  # only this one was committed before the freeze
+    assert runtime.status().result().shards[frozen.index].epoch > frozen.epoch
+    assert duplicate or step == "_insert"  # what was committed before the freeze is found, not done again
 
 
 def test_a_shard_that_only_computes_for_long_is_left_alone(start: Start, name: str) -> None:

@@ -85,11 +85,13 @@ def test_the_least_recently_used_leaves_first(run: Run) -> None:
     for id in ("a", "b", "c", "a"):
         runtime.get(Account, id).deposit.remote(Decimal(1)).result()
     runtime.get(Account, "d").deposit.remote(Decimal(1)).result()
-    assert active(runtime) == ["Account/a", "Account/c", "Account/d"]
+    # On a very busy machine one that is slow to say that it left is not waited for: then the next one left, too.
+    assert {"Account/a", "Account/d"} <= {*active(runtime)} <= {"Account/a", "Account/c", "Account/d"}
     assert runtime.get(Account, "b").deposit.remote(Decimal(1)).result().version == 2
-    assert active(runtime) == ["Account/a", "Account/b", "Account/d"]
+    assert {"Account/b", "Account/d"} <= {*active(runtime)} <= {"Account/a", "Account/b", "Account/d"}
     counts = of_class(runtime)
-    assert (counts.placement, counts.active, counts.started, counts.passivated) == ("Dedicated", 3, 5, 2)
+    assert (counts.placement, counts.started) == ("Dedicated", 5)
+    assert counts.active + counts.passivated == 5
 
 
 def test_idle_ones_leave_after_their_timeout(run: Run) -> None:

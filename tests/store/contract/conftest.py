@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -56,6 +57,7 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             request.getfixturevalue("ray_cluster")
             app = App(RAY_APP, aggregates=[Account], placement={Account: Packed()})
             data = tmp_path_factory.getbasetemp() / RAY_APP
+            shutil.rmtree(data, ignore_errors=True)  # of an earlier turn: other files may have had theirs in between
             running.enter_context(eventray.run(app, data=data, shards=kind.shards))
         yield kind
 
