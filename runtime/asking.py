@@ -68,8 +68,7 @@ class Question(NamedTuple):
             EventRayError: the query does not say which partition to ask.
         """
         app, view = transport.app, self.view
-        versions = app.versions_of(view)
-        model = app.projection(view, self.version or transport.serving.get(view, versions[0]))
+        model = app.projection(view, self.version or transport.serving.get(view, 0))
         replica = turn % model.replicas + 1
         if model.partitions == 1:
             return [Unit(view, model.version, 0, replica)]

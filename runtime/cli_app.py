@@ -25,7 +25,6 @@ from eventray.runtime.app import App
 from eventray.runtime.ray_setup import check_protected, joined_ray
 from eventray.runtime.session import Runtime
 from eventray.runtime.status import Status
-from eventray.runtime.units import Unit
 
 NODE_SHOWN_CHARS = 12
 LOOK_S = 2.0  # how often `serve` looks whether its app was ended by someone else
@@ -98,13 +97,11 @@ def find_app(target: str) -> App:
     name, _, attribute = target.partition(":")
     if not name or not attribute:
         raise ValueError(f"{target!r}: give a module and the App in it, like examples.bank:bank")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    find_classes()
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"{target!r}: module {name!r} cannot be imported from {here}: {error}") from error
+        raise ValueError(f"{target!r}: module {name!r} cannot be imported from {Path.cwd()}: {error}") from error
     if not hasattr(module, attribute):
         apps = tuple(known for known, value in vars(module).items() if isinstance(value, App))
         raise UnknownName("app", target, apps)
@@ -112,6 +109,13 @@ def find_app(target: str) -> App:
     if not isinstance(found, App):
         raise ValueError(f"{target!r} is a {type(found).__name__}, not an eventray.App")
     return found
+
+
+def find_classes() -> None:
+    """Let an app's classes be imported from the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 @contextlib.contextmanager
@@ -190,8 +194,7 @@ def _tables(found: Status) -> list[Table]:
     for view in found.views:
         positions = ", ".join(f"{shard}: {at}" for shard, at in sorted(view.positions.items()))
         state = _state(view.state if view.serves else f"shadow, {view.state}", view.reason)
-        unit = Unit(view.name, view.version, view.partition, view.replica)
-        _add(views, unit, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
+        _add(views, view.unit, state, found.lag(view), positions, view.applied, view.pid, _node(view.node))
     return [table for table in (shards, aggregates, activations, views) if table.row_count]
 
 

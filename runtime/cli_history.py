@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgpack
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eventray.domain.errors import UnknownName
-from eventray.runtime.cli_app import Address, AppName, AsJson, joined
+from eventray.runtime.cli_app import Address, AppName, AsJson, find_classes, joined
 from eventray.runtime.viewstate import meta_of
 from eventray.store.port import ShardPort
 from eventray.store.records import Record, stream_name
@@ -72,9 +71,7 @@ def state(
     as_json: AsJson = False,
 ) -> None:
     """Print the state of an instance, now or as it was; run it where the app's classes can be imported."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    find_classes()
     with joined(app, address) as runtime:
         model = runtime.app.aggregates.get(aggregate)
         if model is None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eventray.domain.errors import UnknownName
-from eventray.runtime.cli_app import Address, AppName, AsJson, joined
+from eventray.runtime.cli_app import Address, AppName, AsJson, find_classes, joined
 from eventray.runtime.dead_letters import DeadLetter
 
 FAILED_AGAIN = 1
@@ -46,7 +44,7 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Make a view anew from the log while the old one serves; Ctrl-C gives it up. Run where the app can be imported."""
-    _find_classes()
+    find_classes()
     with joined(app, address) as runtime:
         rebuilding = runtime.rebuild(view, progress=not as_json, version=version)
         try:
@@ -73,7 +71,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show where two versions of a view differ; exit code 1 when they do. Run where the app can be imported."""
-    _find_classes()
+    find_classes()
     with joined(app, address) as runtime:
         found = runtime.compare(view, old, new).result()
     if as_json:
@@ -101,13 +99,6 @@ def switch(
     with joined(app, address) as runtime:
         runtime.switch(view, version).result()
     print(f"{view}: version {version} serves")
-
-
-def _find_classes() -> None:
-    """Let the app's classes be imported from the working directory."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
 
 
 @letters.command("list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Awaitable, Iterator, Mapping, Sequence, Set
@@ -14,8 +13,9 @@ from eventray.domain.errors import UnknownName
 from eventray.domain.projection import Projection
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
-from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, merged, state_of
+from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, Want, follow_fold, merged, state_of
 from eventray.runtime.transport import Transport, units_of_view
+from eventray.store.records import ShardPage
 
 ABSENT = "-"
 _ABSENT = object()
@@ -93,14 +93,12 @@ def _numbered(parts: Sequence[Folded]) -> Iterator[tuple[int, Folded]]:
 async def _brought_to(
     upto: Mapping[int, int], transport: Transport, model: ProjectionModel, partition: int, folded: Folded
 ) -> Fold:
-    fold = Fold(model, folded, PAGE_EVENTS, partition)
-    steps, types = fold.steps(upto), model.events.names
-    with contextlib.suppress(StopIteration):
-        want = next(steps)
-        while True:
-            await asyncio.sleep(want.pause_s)
-            page = await transport.shards[want.shard].read(after=want.after, limit=want.limit, types=types)
-            want = steps.send(page)
+    fold, types = Fold(model, folded, PAGE_EVENTS, partition), model.events.names
+
+    async def read(want: Want) -> ShardPage:
+        return await transport.shards[want.shard].read(after=want.after, limit=want.limit, types=types)
+
+    await follow_fold(fold, upto, read)
     return fold
 
 

@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 
 from eventray.domain.errors import ConcurrencyConflict, Rejected
 from eventray.runtime.status import AggregateStatus, ShardStatus, ViewStatus
-from eventray.runtime.units import Unit
 from eventray.store.shard import Written
 
 Outcome = Literal["answered", "duplicate", "refused", "failed", "overloaded", "stale"]
@@ -167,4 +166,4 @@ def of_parts(shards: Iterable[ShardStatus], views: Iterable[ViewStatus]) -> Iter
 
 
 def _tags(view: ViewStatus) -> tuple[str, str]:
-    return view.name, str(Unit(view.name, view.version, view.partition, view.replica))
+    return view.name, str(view.unit)

@@ -7,7 +7,6 @@ are saved in one checkpoint. So no event is applied twice and none is skipped, w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -22,7 +21,7 @@ from eventray.runtime.config import Config
 from eventray.runtime.metrics import Sample, of_view, with_refused
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.patience import until_back
-from eventray.runtime.rebuild_fold import Fold, Folded
+from eventray.runtime.rebuild_fold import Fold, Folded, follow_fold
 from eventray.runtime.saves import Saves
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.tries import Tries
@@ -352,12 +351,8 @@ class ProjectionRunner:
 
     async def _catch_up(self, fold: Fold) -> None:
         """Fold on to where the present view is, or was a moment ago."""
-        steps = fold.steps(dict(self._state.positions))
-        with contextlib.suppress(StopIteration):
-            want = next(steps)
-            while True:
-                await asyncio.sleep(want.pause_s)
-                want = steps.send(await self._page(want.shard, want.after, want.limit))
+        upto = dict(self._state.positions)
+        await follow_fold(fold, upto, lambda want: self._page(want.shard, want.after, want.limit))
 
     async def _switch(self, fold: Fold) -> None:
         before, state = self._state, fold.state

@@ -6,9 +6,11 @@ loop of a view that catches up.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -198,6 +200,16 @@ def run_fold(fold: Fold, upto: Mapping[int, int], read: Read) -> Iterator[int]:
                 told = now
     except StopIteration:
         yield fold.looked_at - told
+
+
+async def follow_fold(fold: Fold, upto: Mapping[int, int], read: Callable[[Want], Awaitable[ShardPage]]) -> None:
+    """Run a fold in an event loop, with what reads a page there."""
+    steps = fold.steps(upto)
+    with contextlib.suppress(StopIteration):
+        want = next(steps)
+        while True:
+            await asyncio.sleep(want.pause_s)
+            want = steps.send(await read(want))
 
 
 def merged(model: ProjectionModel, parts: Sequence[Folded]) -> Folded:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
@@ -14,8 +13,6 @@ from eventray.runtime.channel import TargetLost, ViewMoved
 from eventray.runtime.status import ViewStatus
 from eventray.runtime.units import Unit, units_of
 from eventray.store.port import CheckpointPort
-
-log = logging.getLogger("eventray.runtime")
 
 
 class Manage(Protocol):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from eventray.runtime.units import Unit
+
 
 @dataclass(frozen=True, slots=True)
 class AggregateStatus:
@@ -70,6 +72,11 @@ class ViewStatus:
     partition: int = 0
     replica: int = 1
     serves: bool = True
+
+    @property
+    def unit(self) -> Unit:
+        """Which one it is."""
+        return Unit(self.name, self.version, self.partition, self.replica)
 
 
 @dataclass(frozen=True, slots=True)
