@@ -13,11 +13,14 @@ from eventray import Runtime
 
 
 def embedded(bench: Bench) -> Iterator[Case]:
-    """`local=True`: one caller who waits by `result()`, as the peer's caller waits, and 64 in one event loop."""
+    """`local=True`: one caller who waits by `result()`, as the peer's caller waits, and 64 in one event loop.
+
+    One shard, as the peer has one file: in one process more shards only mean smaller commits.
+    """
     calls = bench.pick(full=20_000, quick=2_000, tiny=100)
     with (
         peer.bank(bench.directory(), len(ACCOUNTS)) as peer_deposits,
-        running(bench, "local") as runtime,
+        running(bench, "local", shards=1) as runtime,
         Balance(runtime, ACCOUNTS) as balance,
     ):
         yield Case(

@@ -20,7 +20,7 @@ from benchmarks.bank import Balance, Where, running
 from benchmarks.callers import ACCOUNTS, deposits
 from benchmarks.embedded import one_by_one
 from benchmarks.harness import Bench
-from benchmarks.ingest import OUTSTANDING, pay_in
+from benchmarks.ingest import OUTSTANDING, SHARDS, pay_in
 from benchmarks.layers import WRITE_EVERY_S, Stopwatch, added, in_worker
 from benchmarks.own_ray import cpu_s, own_ray
 from eventray import Runtime
@@ -44,7 +44,7 @@ Workload = Callable[[Bench], AbstractContextManager[Work]]
 @contextmanager
 def one_caller(bench: Bench) -> Iterator[Work]:
     """One who waits for each answer, in one process."""
-    with running(bench, "local") as runtime, Balance(runtime, ACCOUNTS) as balance:
+    with running(bench, "local", 1) as runtime, Balance(runtime, ACCOUNTS) as balance:
         yield Work(lambda: balance.timed(1_000, lambda: one_by_one(runtime, 1_000)), 1_000)
 
 
@@ -66,7 +66,7 @@ def hot(bench: Bench) -> Iterator[Work]:
 def ingest(bench: Bench) -> Iterator[Work]:
     """As much as goes through, on Ray."""
     with (
-        running(bench, "packed", send_all_commands_max=OUTSTANDING) as runtime,
+        running(bench, "packed", SHARDS, send_all_commands_max=OUTSTANDING) as runtime,
         Balance(runtime, ACCOUNTS) as balance,
     ):
         yield Work(lambda: pay_in(balance, 10_000), 10_000, _pids(runtime))
@@ -103,7 +103,7 @@ ON_RAY = {"ingest", "hot"}
 
 @contextmanager
 def _deposits(bench: Bench, where: Where, names: list[str], callers: int) -> Iterator[Work]:
-    with running(bench, where) as runtime, Balance(runtime, names) as balance:
+    with running(bench, where, 1) as runtime, Balance(runtime, names) as balance:
         yield Work(lambda: deposits(balance, callers, 5_000), 5_000, _pids(runtime) if where != "local" else [])
 
 
