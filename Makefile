@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED ?= 0
+unexport PYTHONDONTWRITEBYTECODE  # each of the thousand processes that tests start would compile the package anew
 
 .PHONY: setup check test demo bench profile clean
 

@@ -23,6 +23,9 @@ Start = Callable[..., Runtime]
 # For what does not depend on where instances live: once in one process and once on Ray.
 wherever_they_live = pytest.mark.parametrize("placement", ["local", "packed"], indirect=True, scope="session")
 
+# For what does not depend on the transport either, or is seen on Ray in another test.
+in_this_process = pytest.mark.parametrize("placement", ["local"], indirect=True, scope="session")
+
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Any]:
@@ -62,13 +65,15 @@ def app(placement: str) -> App:
 
 @pytest.fixture
 def start(app: App, placement: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts the test's own app on its own data directory, again and again; ends it with the test."""
+    """Starts the test's own app on its own data directory, again and again; ends it with the test.
+
+    With `local=True` in this process, wherever instances live: for a run that only prepares the store.
+    """
     with ExitStack() as running:
 
         def start_app(**settings: Any) -> Runtime:
-            local = placement == "local"
-            settings = {"shards": 2, **settings}
-            return running.enter_context(eventray.run(app, data=tmp_path / "data", local=local, **settings))
+            settings = {"shards": 1, "local": placement == "local", **settings}
+            return running.enter_context(eventray.run(app, data=tmp_path / "data", **settings))
 
         yield start_app
 

@@ -21,6 +21,7 @@ from eventray import (
     UnknownName,
 )
 from tests.bank_app import Account, Balances, Deposited, InsufficientFunds, Opened
+from tests.conftest import wherever_they_live
 
 
 def test_a_receipt_says_what_was_stored_and_where(runtime: Runtime, name: str) -> None:
@@ -46,6 +47,7 @@ def test_a_command_without_events_gives_the_place_of_the_last_event(runtime: Run
     assert (again.version, again.position, again.duplicate) == (first.version, first.position, False)
 
 
+@wherever_they_live
 def test_several_events_of_one_command_are_one_receipt(runtime: Runtime, name: str) -> None:
     receipt = runtime.get(Account, name).deposit_twice.remote(Decimal(2)).result()
     assert receipt.version == 2
@@ -60,6 +62,7 @@ def test_a_refusal_reaches_the_caller_as_it_was_raised(runtime: Runtime, name: s
     assert runtime.state(Account, name).result().version == 0
 
 
+@wherever_they_live
 def test_another_exception_is_a_failure_and_stores_nothing(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     with pytest.raises(CommandFailed, match="a bug of the user's") as failed:
@@ -76,6 +79,7 @@ def test_a_command_that_calls_exit_ends_nothing_but_itself(runtime: Runtime, nam
     assert alice.deposit.remote(Decimal(1)).result().version == 1
 
 
+@wherever_they_live
 def test_a_command_that_changes_state_and_raises_leaves_no_trace(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     alice.deposit.remote(Decimal(10)).result()
@@ -85,6 +89,7 @@ def test_a_command_that_changes_state_and_raises_leaves_no_trace(runtime: Runtim
     assert runtime.state(Account, name).result() == Account(balance=Decimal(0))
 
 
+@wherever_they_live
 def test_a_command_that_changes_state_is_refused_by_name(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     with pytest.raises(ImpureCommand) as impure:
@@ -93,6 +98,7 @@ def test_a_command_that_changes_state_is_refused_by_name(runtime: Runtime, name:
     assert alice.deposit.remote(Decimal(1)).result().version == 1
 
 
+@wherever_they_live
 def test_a_value_that_does_not_fit_its_event_stores_nothing(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     with pytest.raises(EncodingError, match=r"Deposited\.amount"):
@@ -100,6 +106,7 @@ def test_a_value_that_does_not_fit_its_event_stores_nothing(runtime: Runtime, na
     assert alice.deposit.remote(Decimal(1)).result().version == 1
 
 
+@wherever_they_live
 def test_arguments_that_do_not_fit_are_refused_before_they_leave(runtime: Runtime, name: str) -> None:
     alice: Any = runtime.get(Account, name)
     with pytest.raises(EncodingError, match=r"Account\.deposit"):
@@ -115,6 +122,7 @@ def test_an_event_above_the_limit_is_refused_whole(runtime: Runtime, name: str) 
     assert alice.write_large.remote(100_000).result().version == 1
 
 
+@wherever_they_live
 @pytest.mark.parametrize("id", ["", "x" * 1_000_000, "\ud800", 5])
 def test_an_id_that_cannot_be_is_refused_at_once(runtime: Runtime, name: str, id: Any) -> None:
     with pytest.raises(InvalidId):
@@ -130,6 +138,7 @@ def test_every_other_id_is_stored_as_it_is(runtime: Runtime, name: str, id: str)
     assert [meta.id for _, meta in runtime.history(Account, id)] == [id]
 
 
+@wherever_they_live
 def test_an_unknown_class_is_refused_at_once(runtime: Runtime, name: str) -> None:
     from eventray import Aggregate, Projection
 
@@ -164,6 +173,7 @@ def test_the_same_id_sent_20_times_at_once_runs_once(runtime: Runtime, name: str
     assert {(receipt.version, receipt.events) for receipt in receipts} == {(1, (Deposited(Decimal(5)),))}
 
 
+@wherever_they_live
 def test_duplicates_among_others_in_one_burst(runtime: Runtime, name: str) -> None:
     alice = runtime.get(Account, name)
     for number in range(10):
@@ -173,6 +183,7 @@ def test_duplicates_among_others_in_one_burst(runtime: Runtime, name: str) -> No
     assert runtime.state(Account, name).result().balance == 25
 
 
+@wherever_they_live
 def test_one_id_may_be_used_on_two_instances(runtime: Runtime, name: str) -> None:
     for id in (f"{name}-a", f"{name}-b"):
         receipt = runtime.get(Account, id).deposit.options(command_id="transfer-1").remote(Decimal(1)).result()

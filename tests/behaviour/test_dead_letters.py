@@ -15,18 +15,23 @@ from eventray import ProjectionStopped, Receipt, Runtime, UnknownName
 from tests.bank_app import Account
 from tests.parking_app import Strict, Totals, make_app
 
-Open = Callable[[], Runtime]
+Open = Callable[..., Runtime]
+in_this_process = pytest.mark.parametrize("open_app", ["local"], indirect=True)  # on Ray: test_cli_views
 
 
 @pytest.fixture(params=["local", "ray"])
 def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Starts the app, again after an earlier one has ended."""
-    local = request.param == "local"
-    if not local:
+    """Starts the app, again after an earlier one has ended; with `local=True` for a run that matters less."""
+    on_ray = request.param == "ray"
+    if on_ray:
         request.getfixturevalue("ray_cluster")
     app = make_app(f"parking-{request.param}")
     with ExitStack() as running:
-        yield lambda: running.enter_context(eventray.run(app, data=tmp_path / "data", shards=2, local=local))
+
+        def open_it(local: bool = not on_ray) -> Runtime:
+            return running.enter_context(eventray.run(app, data=tmp_path / "data", shards=1, local=local))
+
+        yield open_it
 
 
 @pytest.fixture
@@ -85,12 +90,12 @@ def test_what_was_left_behind_is_applied_once_when_it_is_tried_again(open_app: O
     with pytest.raises(UnknownName):
         runtime.dead_letters(Totals).retry([letter.id]).result()
     runtime.shutdown().result()
-    runtime = open_app()
+    runtime = open_app(local=True)
     assert seen(runtime) == ([str(fault)], 0)
 
 
 def test_dead_letters_outlive_the_app_and_are_not_met_again(open_app: Open, fault: Path) -> None:
-    runtime = open_app()
+    runtime = open_app(local=True)
     open_for(runtime, fault)
     deposit(runtime, 5)
     assert seen(runtime) == ([], 5)
@@ -107,7 +112,7 @@ def test_dead_letters_outlive_the_app_and_are_not_met_again(open_app: Open, faul
 
 
 def test_a_stopped_view_goes_on_when_the_app_starts_with_an_apply_that_works(open_app: Open, fault: Path) -> None:
-    runtime = open_app()
+    runtime = open_app(local=True)
     deposit(runtime, 5)
     open_for(runtime, fault)
     heads = runtime.heads().result()
@@ -120,6 +125,7 @@ def test_a_stopped_view_goes_on_when_the_app_starts_with_an_apply_that_works(ope
     assert answer == ([str(fault)], 5)
 
 
+@in_this_process
 def test_a_dropped_letter_is_listed_no_more(open_app: Open, fault: Path) -> None:
     runtime = open_app()
     open_for(runtime, fault)
@@ -132,6 +138,7 @@ def test_a_dropped_letter_is_listed_no_more(open_app: Open, fault: Path) -> None
     assert seen(runtime) == ([], 5)
 
 
+@in_this_process
 def test_wrong_names_are_refused(open_app: Open) -> None:
     runtime = open_app()
     with pytest.raises(UnknownName, match="Totals"):

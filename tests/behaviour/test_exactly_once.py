@@ -29,7 +29,7 @@ def test_an_id_sent_20_times_at_once_runs_once_also_after_a_restart(start: Start
         deposit = runtime.get(Account, "alice").deposit.options(command_id="tx-17")
         return [response.result() for response in [deposit.remote(Decimal(5)) for _ in range(20)]]
 
-    with start() as runtime:
+    with start(local=True) as runtime:
         first = send_20(runtime)
     with start() as runtime:
         runtime.get(Account, "alice").deposit.remote(Decimal(1)).result()

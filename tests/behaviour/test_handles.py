@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from eventray import CommandTimeout, Runtime
+from eventray import Runtime
 from eventray.runtime.remote import pickled
 from tests.bank_app import Account, Balances
+from tests.conftest import wherever_they_live
+
+pytestmark = wherever_they_live
 
 
 def test_only_commands_and_the_id_resolve_on_a_handle(runtime: Runtime, name: str) -> None:
@@ -47,28 +50,6 @@ def test_a_result_that_is_not_waited_for_still_comes(runtime: Runtime, name: str
     gate.touch()
     assert response.result().version == 1
     assert response.future().result().version == 1
-
-
-def test_a_slow_command_delays_only_its_own_instance(runtime: Runtime, name: str, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    slow = runtime.get(Account, name).wait_for_file.remote(str(gate))
-    for n in range(20):
-        runtime.get(Account, f"{name}-quick{n % 3}").deposit.remote(Decimal(1)).result()
-    assert not slow.done()
-    gate.touch()
-    assert slow.result().version == 1
-
-
-def test_after_a_timeout_the_outcome_is_learned_by_sending_again(runtime: Runtime, name: str, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    slow = runtime.get(Account, name).wait_for_file
-    with pytest.raises(CommandTimeout, match="again") as timed_out:
-        slow.options(command_id="once", timeout=0.05).remote(str(gate)).result()
-    assert timed_out.value.command_id == "once"
-    gate.touch()
-    receipt = slow.options(command_id="once").remote(str(gate)).result()
-    assert receipt.version == 1
-    assert runtime.state(Account, name).result().version == 1
 
 
 async def test_cancelling_an_await_does_not_cancel_the_command(runtime: Runtime, name: str, tmp_path: Path) -> None:

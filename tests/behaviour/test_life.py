@@ -17,23 +17,20 @@ from tests.conftest import Start, wherever_they_live
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_what_was_acknowledged_is_there_after_a_restart(start: Start) -> None:
-    first = start()
-    receipt = first.get(Account, "alice").deposit.options(command_id="tx").remote(Decimal(5)).result()
-    first.shutdown().result()
-    second = start()
-    assert second.state(Account, "alice").result().balance == 5
-    again = second.get(Account, "alice").deposit.options(command_id="tx").remote(Decimal(5)).result()
-    assert (again.duplicate, again.version, again.position) == (True, receipt.version, receipt.position)
-
-
-def test_shutdown_answers_what_was_sent_and_refuses_what_comes_later(start: Start) -> None:
+def test_shutdown_answers_what_was_sent_refuses_what_comes_later_and_the_next_run_has_it(start: Start) -> None:
     runtime = start()
-    responses = [runtime.get(Account, f"a{n % 5}").deposit.remote(Decimal(1)) for n in range(200)]
+    responses = [
+        runtime.get(Account, f"a{n % 5}").deposit.options(command_id=f"tx-{n}").remote(Decimal(1)) for n in range(200)
+    ]
     runtime.shutdown().result()
-    assert sum(response.result().events != () for response in responses) == 200
+    receipts = [response.result() for response in responses]
+    assert sum(receipt.events != () for receipt in receipts) == 200
     with pytest.raises(AppEnded, match="has ended"):
         runtime.get(Account, "a0").deposit.remote(Decimal(1)).result()
+    runtime = start()
+    assert runtime.state(Account, "a0").result().balance == 40
+    again = runtime.get(Account, "a0").deposit.options(command_id="tx-0").remote(Decimal(1)).result()
+    assert (again.duplicate, again.version, again.position) == (True, receipts[0].version, receipts[0].position)
 
 
 def test_shutdown_waits_no_longer_than_drain_s_for_a_command_that_does_not_end(start: Start, tmp_path: Path) -> None:
@@ -45,9 +42,8 @@ def test_shutdown_waits_no_longer_than_drain_s_for_a_command_that_does_not_end(s
     (tmp_path / "ended").touch()
 
 
-@wherever_they_live
-def test_calls_made_before_it_serves_wait_for_it(app: App, tmp_path: Path, placement: str) -> None:
-    runtime = eventray.run(app, data=tmp_path, local=placement == "local")
+def test_calls_made_before_it_serves_wait_for_it(tmp_path: Path) -> None:  # on Ray: test_overload
+    runtime = eventray.run(make_app("test", "packed"), data=tmp_path, local=True)
     response = runtime.get(Account, "alice").deposit.remote(Decimal(1))
     assert response.result().version == 1
     runtime.shutdown().result()
@@ -65,7 +61,7 @@ def test_calls_to_an_app_that_cannot_start_fail_with_the_reason(tmp_path: Path) 
 def test_another_number_of_shards_is_refused_naming_both(
     start: Start, app: App, tmp_path: Path, placement: str
 ) -> None:
-    start().shutdown().result()
+    start(local=True, shards=2).shutdown().result()
     with (
         pytest.raises(StoreMismatch, match="shards") as mismatch,
         eventray.run(app, data=tmp_path / "data", shards=3, local=placement == "local"),
@@ -76,7 +72,7 @@ def test_another_number_of_shards_is_refused_naming_both(
 
 @wherever_they_live
 def test_another_app_on_the_store_is_refused(start: Start, app: App, tmp_path: Path, placement: str) -> None:
-    start().shutdown().result()
+    start(local=True).shutdown().result()
     other = App("other", aggregates=[Account], projections=[Balances])
     with (
         pytest.raises(StoreMismatch, match="other"),
@@ -92,8 +88,8 @@ def test_a_directory_in_use_is_refused_naming_the_holder(start: Start, app: App,
         pass
 
 
-@wherever_they_live
-def test_settings_that_cannot_be_are_refused_at_once(app: App, tmp_path: Path) -> None:
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    app = make_app("test", "packed")
     with pytest.raises(ValueError, match="shards"):
         eventray.run(app, data=tmp_path, shards=0, local=True)
     with pytest.raises(ValueError, match="unknown setting 'colour'"):

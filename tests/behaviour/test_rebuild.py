@@ -21,6 +21,8 @@ from tests.waiting import wait_until
 
 ACCOUNTS = [f"a{n}" for n in range(7)]
 
+in_this_process = pytest.mark.parametrize("app_runtime", ["local"], indirect=True)
+
 
 @pytest.fixture(params=["local", "ray"])
 def app_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
@@ -29,7 +31,7 @@ def app_runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runt
     if not local:
         request.getfixturevalue("ray_cluster")
     app = make_app(f"rebuild-{uuid.uuid4().hex[:8]}")
-    with eventray.run(app, data=tmp_path / "data", shards=3, local=local, read_page_events=10) as runtime:
+    with eventray.run(app, data=tmp_path / "data", shards=2, local=local, read_page_events=10) as runtime:
         yield runtime
 
 
@@ -115,6 +117,7 @@ def test_the_old_view_serves_while_a_new_one_is_made_and_after_that_was_cancelle
     assert served(runtime) == sums(150)
 
 
+@in_this_process
 def test_a_stopped_view_follows_again_once_it_can_be_made_anew(app_runtime: Runtime, owner: Path) -> None:
     runtime = app_runtime
     owner.touch()
@@ -159,12 +162,14 @@ def test_a_view_at_a_moment_is_what_an_independent_fold_gives(app_runtime: Runti
         assert view == Summed()
 
 
+@in_this_process
 async def test_a_view_at_a_moment_is_there_for_async_with_too(app_runtime: Runtime) -> None:
     deposit(app_runtime, 1, 20)
     async with app_runtime.view_at(Summed, at=await app_runtime.heads()) as view:
         assert view.total == sums(20)
 
 
+@in_this_process
 def test_what_cannot_be_is_refused(app_runtime: Runtime) -> None:
     runtime = app_runtime
     deposit(runtime, 1, 3)

@@ -7,38 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from eventray import CommandTimeout
+from eventray import CommandTimeout, Runtime
 from tests.bank_app import Account
 from tests.conftest import Start
 
 
-def test_commands_that_block_delay_no_other_instance_of_their_shard(
-    start: Start, placement: str, tmp_path: Path
+def test_commands_that_block_delay_no_other_instance(
+    runtime: Runtime, name: str, placement: str, tmp_path: Path
 ) -> None:
-    runtime = start(shards=1)
     count = 3 if placement == "dedicated" else 20  # there is room for 4
     path = tmp_path / "go"
-    blocked = [runtime.get(Account, f"slow-{n}").wait_for_file.remote(str(path)) for n in range(count)]
-    behind = runtime.get(Account, "slow-0").deposit.remote(Decimal(1))
+    blocked = [runtime.get(Account, f"{name}-{n}").wait_for_file.remote(str(path)) for n in range(count)]
+    behind = runtime.get(Account, f"{name}-0").deposit.remote(Decimal(1))
     for n in range(1, 6):
-        assert runtime.get(Account, "quick").deposit.remote(Decimal(1)).result().version == n
+        assert runtime.get(Account, f"{name}-quick").deposit.remote(Decimal(1)).result().version == n
     assert not any(response.done() for response in (*blocked, behind))
     path.touch()
     assert [response.result().version for response in (*blocked, behind)] == [1] * count + [2]
 
 
-def test_the_outcome_of_a_command_that_timed_out_is_learned_by_its_id(start: Start, tmp_path: Path) -> None:
-    runtime = start(shards=1)
+def test_the_outcome_of_a_command_that_timed_out_is_learned_by_its_id(
+    runtime: Runtime, name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "go"
-    slow = runtime.get(Account, "slow").wait_for_file
-    runtime.get(Account, "slow").deposit.remote(Decimal(1)).result()
-    with pytest.raises(CommandTimeout, match="slow-1") as timeout:
+    slow = runtime.get(Account, name).wait_for_file
+    runtime.get(Account, name).deposit.remote(Decimal(1)).result()
+    with pytest.raises(CommandTimeout, match="again") as timeout:
         slow.options(command_id="slow-1", timeout=0.5).remote(str(path)).result()
     assert timeout.value.command_id == "slow-1"
     path.touch()
     receipt = slow.options(command_id="slow-1").remote(str(path)).result()
     assert (receipt.version, receipt.duplicate) == (2, True)
-    assert runtime.state(Account, "slow").result().balance == 2
+    assert runtime.state(Account, name).result().balance == 2
 
 
 def test_status_counts_the_activations_of_each_class(start: Start, placement: str) -> None:

@@ -15,9 +15,7 @@ import pytest
 from eventray import Event, Runtime, StoreMismatch, UnknownName
 from eventray.store import reshard
 from tests.bank_app import Account, Deposited, Opened
-from tests.conftest import Start, wherever_they_live
-
-pytestmark = wherever_they_live
+from tests.conftest import Start, in_this_process, wherever_they_live
 
 
 class Elsewhere(Event):
@@ -41,8 +39,9 @@ def handle(runtime: Runtime, count: int, **options: Any) -> list[int]:
     return found[:-1]
 
 
+@wherever_they_live
 def test_all_events_come_in_the_order_of_their_streams(start: Start) -> None:
-    runtime = start(read_page_events=3)
+    runtime = start(shards=2, read_page_events=3)
     deposit(runtime, 1, 40)
     found = list(islice(runtime.subscribe(), 40))
     assert sorted(int(event.amount) for event, _ in found) == list(range(1, 41))  # type: ignore[attr-defined]
@@ -51,6 +50,7 @@ def test_all_events_come_in_the_order_of_their_streams(start: Start) -> None:
         assert versions == list(range(1, 9))
 
 
+@wherever_they_live
 def test_it_waits_for_news(own_runtime: Runtime) -> None:
     runtime = own_runtime
     got: list[int] = []
@@ -63,6 +63,7 @@ def test_it_waits_for_news(own_runtime: Runtime) -> None:
     assert sorted(got) == [6, 7, 8]
 
 
+@in_this_process
 def test_other_classes_of_events_are_left_out(own_runtime: Runtime) -> None:
     runtime = own_runtime
     runtime.get(Account, "a1").open.remote("Alice").result()
@@ -72,20 +73,22 @@ def test_other_classes_of_events_are_left_out(own_runtime: Runtime) -> None:
     assert (event, meta.event_id) == (Opened("Alice"), "Account/a1@1")
 
 
+@wherever_they_live
 def test_a_name_goes_on_behind_what_was_handled_also_in_the_next_run(start: Start) -> None:
-    runtime = start()
+    runtime = start(shards=2)
     deposit(runtime, 1, 20)
     first = handle(runtime, 7, name="mailer")
     assert len(first) == 7
     second = handle(runtime, 5, name="mailer")
     runtime.shutdown().result()
-    again = start()
+    again = start(local=True, shards=2)
     deposit(again, 21, 21)
     rest = take(again, 9, name="mailer")
     assert Counter([*first, *second, *rest]) == Counter(range(1, 22))
     assert sorted(take(again, 21)) == list(range(1, 22))  # one without a name has all
 
 
+@in_this_process
 def test_an_event_that_was_not_handled_to_the_end_comes_again(own_runtime: Runtime) -> None:
     runtime = own_runtime
     deposit(runtime, 1, 3, accounts=1)
@@ -96,6 +99,7 @@ def test_an_event_that_was_not_handled_to_the_end_comes_again(own_runtime: Runti
     assert take(runtime, 2, name="mailer") == [2, 3]
 
 
+@in_this_process
 def test_an_async_loop_gets_the_same(own_runtime: Runtime) -> None:
     runtime = own_runtime
     deposit(runtime, 1, 10)
@@ -111,8 +115,9 @@ def test_an_async_loop_gets_the_same(own_runtime: Runtime) -> None:
     assert sorted(asyncio.run(read())) == list(range(1, 11))
 
 
+@in_this_process
 def test_a_slow_loop_holds_at_most_a_page_of_each_shard(start: Start) -> None:
-    runtime = start(read_page_events=2)
+    runtime = start(shards=2, read_page_events=2)
     deposit(runtime, 1, 4)
     loop = iter(runtime.subscribe())
     seen = [next(loop)]
@@ -121,10 +126,11 @@ def test_a_slow_loop_holds_at_most_a_page_of_each_shard(start: Start) -> None:
     assert len({meta.event_id for _, meta in seen}) == 40
 
 
+@in_this_process
 def test_positions_of_another_generation_are_refused_unless_it_is_told_where_to_go_on(
     start: Start, tmp_path: Path
 ) -> None:
-    with start() as runtime:
+    with start(shards=2) as runtime:
         deposit(runtime, 1, 4)
         assert len(handle(runtime, 3, name="mailer")) == 3
         before = runtime.heads().result()
@@ -138,6 +144,7 @@ def test_positions_of_another_generation_are_refused_unless_it_is_told_where_to_
         assert sorted(handle(runtime, 1, name="mailer", after=now) + take(runtime, 1, name="mailer")) == [5, 6]
 
 
+@in_this_process
 def test_what_cannot_be_subscribed_to_is_refused(runtime: Runtime) -> None:
     with pytest.raises(TypeError, match="not a class derived from Event"):
         runtime.subscribe(events=(int,))  # type: ignore[arg-type]

@@ -20,25 +20,59 @@ from tests.waiting import wait_until
 
 ACCOUNTS = [f"a{n}" for n in range(12)]
 PARTITIONS, REPLICAS = 2, 2
-Open = Callable[[], Runtime]
+Open = Callable[..., Runtime]
+
+
+class Shared:
+    """A runtime that tests share, and how many rounds of `deposit` it has seen."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.rounds = 0
+
+    def deposit(self, rounds: int) -> Heads:
+        self.rounds += rounds
+        return deposit(self.runtime, rounds)
 
 
 @contextmanager
 def opening(directory: Path, *, local: bool) -> Iterator[Open]:
     app = make_app(f"units-{uuid.uuid4().hex[:8]}")
     with ExitStack() as running:
-        yield lambda: running.enter_context(
-            eventray.run(app, data=directory / "data", shards=2, local=local, read_page_events=10)
-        )
+
+        def open_it(local: bool = local) -> Runtime:
+            return running.enter_context(
+                eventray.run(app, data=directory / "data", shards=2, local=local, read_page_events=10)
+            )
+
+        yield open_it
 
 
-@pytest.fixture(params=["local", "ray"])
-def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Starts the app, again after an earlier one has ended."""
+@pytest.fixture(scope="module", params=["local", "ray"])
+def transport(request: pytest.FixtureRequest) -> str:
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
-    with opening(tmp_path, local=request.param == "local") as open_it:
+    return str(request.param)
+
+
+@pytest.fixture
+def open_app(transport: str, tmp_path: Path) -> Iterator[Open]:
+    """Starts the app, again after an earlier one has ended; with `local=True` for a run that only prepares."""
+    with opening(tmp_path, local=transport == "local") as open_it:
         yield open_it
+
+
+@pytest.fixture(scope="module")
+def one_app(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with opening(tmp_path_factory.mktemp("units"), local=transport == "local") as open_it:
+        yield Shared(open_it())
+
+
+@pytest.fixture
+def shared(one_app: Shared) -> Iterator[Shared]:
+    """The app as it began but for its deposits: the first version serves."""
+    yield one_app
+    one_app.runtime.switch(Totals, version=1).result()
 
 
 @pytest.fixture
@@ -70,18 +104,20 @@ def served(runtime: Runtime, version: int | None = None) -> dict[str, Decimal]:
     return {id: of.remote(id).result() for id in ACCOUNTS}
 
 
-def test_the_oldest_version_serves_until_another_is_chosen_and_going_back_is_one_call(open_app: Open) -> None:
-    runtime = open_app()
-    deposit(runtime, 3)
-    assert served(runtime) == served(runtime, version=1) == sums(3)
-    assert served(runtime, version=2) == with_bug(sums(3))
+def test_the_oldest_version_serves_until_another_is_chosen_and_going_back_is_one_call(shared: Shared) -> None:
+    runtime = shared.runtime
+    shared.deposit(3)
+    good, wrong = sums(shared.rounds), with_bug(sums(shared.rounds))
+    assert served(runtime) == served(runtime, version=1) == good
+    assert served(runtime, version=2) == wrong
     runtime.switch(Totals, version=2).result()
-    assert served(runtime) == with_bug(sums(3))
-    assert served(runtime, version=1) == sums(3)  # follows on in the shadow
-    deposit(runtime, 1)
+    assert served(runtime) == wrong
+    assert served(runtime, version=1) == good  # follows on in the shadow
+    heads = shared.deposit(1)
     runtime.switch("Totals", version=1).result()
-    assert served(runtime) == sums(4)
-    assert runtime.view(Doubled).sum.options(after=runtime.heads().result()).remote().result() == sum(sums(4).values())
+    good = sums(shared.rounds)
+    assert served(runtime) == good
+    assert runtime.view(Doubled).sum.options(after=heads).remote().result() == sum(good.values())
     with pytest.raises(UnknownName, match="version of Totals"):
         runtime.switch(Totals, version=4).result()
     with pytest.raises(UnknownName):
@@ -89,7 +125,7 @@ def test_the_oldest_version_serves_until_another_is_chosen_and_going_back_is_one
 
 
 def test_the_chosen_version_is_kept(open_app: Open) -> None:
-    runtime = open_app()
+    runtime = open_app(local=True)
     heads = deposit(runtime, 2)
     runtime.switch(Totals, version=2).result()
     assert served(runtime) == with_bug(sums(2))
@@ -117,10 +153,9 @@ def test_a_comparison_names_what_differs_at_the_same_positions(own_runtime: Runt
     assert runtime.compare("Totals").result().new == 3
 
 
-def test_events_go_to_the_partition_of_their_key_and_queries_to_one_or_all(open_app: Open) -> None:
-    runtime = open_app()
-    receipts = [runtime.get(Account, id).deposit.remote(Decimal(n)) for n, id in enumerate(ACCOUNTS, 1)]
-    done = [receipt.result() for receipt in receipts]
+def test_events_go_to_the_partition_of_their_key_and_queries_to_one_or_all(shared: Shared) -> None:
+    runtime = shared.runtime
+    done = shared.deposit(1)
     view = runtime.view(Doubled, version=2)
     held = view.held.options(after=done).remote().result()
     assert len(held) == PARTITIONS
@@ -129,7 +164,7 @@ def test_events_go_to_the_partition_of_their_key_and_queries_to_one_or_all(open_
     for id in ACCOUNTS:
         [home] = [keys for keys in held if id in keys]
         assert view.beside.options(after=done).remote(id).result() == home
-    wrong = with_bug(sums(1))
+    wrong = with_bug(sums(shared.rounds))
     assert (
         view.top.options(after=done).remote(5).result() == sorted(((v, k) for k, v in wrong.items()), reverse=True)[:5]
     )
@@ -161,11 +196,12 @@ def test_an_answer_says_up_to_where_its_view_had_seen_the_log(own_runtime: Runti
     assert (stale.result(), dict(stale.positions)) == (sum(with_bug(sums(2)).values()), heads)
 
 
-def test_a_query_is_answered_by_one_version_whole_while_they_change(open_app: Open) -> None:
-    runtime = open_app()
-    deposit(runtime, 1)
-    good, wrong = sum(sums(1).values()), sum(with_bug(sums(1)).values())
-    assert (served(runtime), served(runtime, version=2)) == (sums(1), with_bug(sums(1)))
+def test_a_query_is_answered_by_one_version_whole_while_they_change(shared: Shared) -> None:
+    runtime = shared.runtime
+    shared.deposit(1)
+    expected = sums(shared.rounds)
+    good, wrong = sum(expected.values()), sum(with_bug(expected).values())
+    assert (served(runtime), served(runtime, version=2)) == (expected, with_bug(expected))
     ended, answers = threading.Event(), list[object]()
 
     def ask() -> None:
@@ -204,12 +240,13 @@ def test_a_version_that_has_stopped_does_not_take_over(own_runtime: Runtime, tmp
     assert [unit.version for unit in runtime.status().result().views if unit.serves] == [3]
 
 
-def test_partitions_and_replicas_are_rebuilt(open_app: Open) -> None:
-    runtime = open_app()
-    heads = deposit(runtime, 3)
+def test_partitions_and_replicas_are_rebuilt(shared: Shared) -> None:
+    runtime = shared.runtime
+    heads = shared.deposit(3)
     done = runtime.rebuild(Doubled).result()
     assert done.events == PARTITIONS * sum(heads.values())
-    deposit(runtime, 1)
+    shared.deposit(1)
+    good = sums(shared.rounds)
     for _ in range(REPLICAS):
-        assert served(runtime, version=2) == with_bug(sums(4))
-    assert served(runtime) == sums(4)
+        assert served(runtime, version=2) == with_bug(good)
+    assert served(runtime) == good

@@ -99,7 +99,7 @@ def test_a_ray_that_we_start_asks_for_a_token_and_keeps_it_private(guarded: dict
     assert out.startswith("RayUnavailable")
     assert "token" in out
     good = guarded | {"RAY_AUTH_MODE": "token"}  # the token is in its home
-    with_token = attempt("run(make_app('a', 'packed'), data='" + str(Path(guarded["HOME"]) / "data") + "')", good)
+    with_token = attempt(f"run(make_app('a', 'packed'), data={str(Path(guarded['HOME']) / 'data')!r}, shards=1)", good)
     assert with_token.strip().endswith("connected")
     subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, env=good, check=True)  # `eventray serve` takes it
 
@@ -107,6 +107,6 @@ def test_a_ray_that_we_start_asks_for_a_token_and_keeps_it_private(guarded: dict
 def test_the_token_of_a_ray_that_the_program_has_started_becomes_private(environment: dict[str, str]) -> None:
     data = str(Path(environment["HOME"]) / "data")
     before = "import ray; ray.init()"
-    assert "connected" in attempt(f"run(make_app('a', 'packed'), data={data!r})", environment, before=before)
+    assert "connected" in attempt(f"run(make_app('a', 'packed'), data={data!r}, shards=1)", environment, before=before)
     token = Path(environment["HOME"]) / ".ray" / "auth_token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
