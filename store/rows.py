@@ -11,7 +11,8 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 import msgspec
@@ -144,12 +145,15 @@ def checksums(
     metas: Sequence[bytes | None],
     data: Sequence[bytes],
 ) -> list[int]:
-    """Return the `checksum` of each of many rows, column by column."""
-    crcs = map(crc32, heads, stream_crcs)
-    if metas.count(None) + keys.count(None) < len(metas) + len(keys):
-        extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
-        crcs = map(crc32, extras, crcs)
-    return [crc - CRC_SIGN for crc in map(crc32, data, crcs)]
+    """Return the `checksum` of each of many rows, column by column; joining a row costs less than a call a part."""
+    wholes = map(b"".join, zip(heads, _filled(keys), _filled(metas), data, strict=False))
+    return [crc - CRC_SIGN for crc in map(crc32, wholes, stream_crcs)]
+
+
+def _filled(column: Sequence[bytes | None]) -> Iterable[bytes]:
+    if None not in column:
+        return cast("Sequence[bytes]", column)
+    return repeat(b"") if column.count(None) == len(column) else [b"" if part is None else part for part in column]
 
 
 def leaf(stream_part: bytes, type_part: bytes, head: bytes, id_part: bytes, meta: bytes | None, data: bytes) -> bytes:

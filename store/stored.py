@@ -99,18 +99,11 @@ def _by_columns(
     kinds = [types[key] for key in keys_of_types]
     type_versions = [kind.version for kind in kinds]
     heads = map(rows.HEAD.pack, positions, versions, times, indexes, flags, type_versions, [kind.crc for kind in kinds])
-    begun = map(crc32, heads, [crc for _, crc in named_streams])
-    plain = metas.count(None) == len(metas)
-    if not plain:
-        extras = [b"" if m is None else m if k is None else k + m for k, m in zip(keys, metas, strict=True)]
-        begun = map(crc32, extras, begun)
-    elif keys.count(None) != len(keys):
-        return None
-    if [crc - rows.CRC_SIGN for crc in map(crc32, data, begun)] != list(crcs):
+    if rows.checksums(heads, [crc for _, crc in named_streams], keys, metas, data) != list(crcs):
         return None
     users: Sequence[bytes] = [b""] * len(found)
     command_ids: Sequence[str | None] = [None] * len(found)
-    if not plain:
+    if metas.count(None) < len(metas):
         users, command_ids = rows.unpack_columns(metas, keys)
     if any(indexes):
         command_ids = [
