@@ -258,10 +258,10 @@ class Shard:
             failure = error
         later = []
         for job in jobs:
-            if job.outcome is None and failure is None and not job.future.done():
-                later.append(job)
-            else:
+            if job.outcome is not None or failure is not None:
                 settle_future(job.future, _known(job.outcome, failure))
+            elif not job.future.done():
+                later.append(job)
         return later
 
     async def read_stream(
