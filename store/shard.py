@@ -82,7 +82,6 @@ class Shard:
         self._news = News()
         self._tokens: dict[str, int] = {}
         self._tokens_given = 0
-        self._closing = False
 
     @classmethod
     async def open(
@@ -168,14 +167,15 @@ class Shard:
         return (await future).result(self.index)
 
     def _make_room(self, size_bytes: int) -> None:
-        where = f"shard {self.index}"
-        if self._closing:
-            self._require_service()
-        if self._pending_calls >= self._limits.pending_calls_max:
-            raise Overloaded(where, self._limits.pending_calls_max, "waiting appends", _RETRY_AFTER_S)
+        limits = self._limits
+        if self._pending_calls >= limits.pending_calls_max:
+            raise self._overloaded(limits.pending_calls_max, "waiting appends")
         # One append always fits, so that the two limits cannot contradict each other.
-        if self._pending_bytes and self._pending_bytes + size_bytes > self._limits.pending_bytes_max:
-            raise Overloaded(where, self._limits.pending_bytes_max, "bytes of waiting appends", _RETRY_AFTER_S)
+        if self._pending_bytes and self._pending_bytes + size_bytes > limits.pending_bytes_max:
+            raise self._overloaded(limits.pending_bytes_max, "bytes of waiting appends")
+
+    def _overloaded(self, limit: int, unit: str) -> Overloaded:
+        return Overloaded(f"shard {self.index}", limit, unit, _RETRY_AFTER_S)
 
     async def _commit(self, jobs: list[AppendJob]) -> list[AppendJob]:
         for job in jobs:
@@ -346,7 +346,6 @@ class Shard:
 
     async def close(self) -> None:
         """Finish what waits, close the file and free its lock; a second call does nothing."""
-        self._closing = True
         await self._appends.settled()
         await self._loads.settled()
         await self._file.close()
