@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.durability import require_full
 from eventray.store import NewCommand, schema
 from eventray.store.columns import Columns
-from eventray.store.rows import chain, command_id, framed, type_name
-from eventray.store.stored import EventRow, named
+from eventray.store.rows import chain, type_name
+from eventray.store.stored import EventRow
 
 Commit = tuple[int, int, int, bytes]
 
@@ -45,12 +45,10 @@ def rows_of(batches: Sequence[tuple[str, Sequence[NewCommand]]], streams: Sequen
     found = []
     for stream, commands in batches:
         columns = Columns(position, recorded_at)
-        place = keys[stream], framed(stream.encode()), named(stream)[1]
-        ids = [command_id(place[1], c.command_id) if c.command_id else None for c in commands]
-        records = [record for command in commands for record in command.records]
-        columns.add(place, versions[stream], commands, ids, records, [type] * len(records))
-        versions[stream] += len(records)
-        found.append(_rows(*columns.finished()[:2]))
+        events = sum(len(command.records) for command in commands)
+        columns.add(keys[stream], stream, versions[stream], commands, events)
+        versions[stream] += events
+        found.append(_rows(*columns.finished(columns.records(), [type] * events)[:2]))
         position, recorded_at = columns.position, columns.recorded_at
     return found
 

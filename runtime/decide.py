@@ -11,7 +11,8 @@ import logging
 import time
 import traceback
 from collections import Counter, deque
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from eventray.domain.aggregate import Aggregate
 from eventray.domain.errors import (
@@ -33,47 +34,55 @@ from eventray.runtime.model import AggregateModel
 from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
 from eventray.store.records import NewCommand, NewRecord
+from eventray.store.settling import AppendJob
+
+if TYPE_CHECKING:
+    from eventray.runtime.activation import Activation
 
 log = logging.getLogger("eventray.runtime")
 
+_new_record = partial(tuple.__new__, NewRecord)  # what NewRecord._make does, in half its time
+_new_command = partial(tuple.__new__, NewCommand)
+
 
 class Waiting:
-    """A command in a mailbox."""
+    """A command in a mailbox, and what it came to: events to append (encoded), nothing, or an error."""
 
-    __slots__ = ("answer", "attempts", "item")
+    __slots__ = ("answer", "attempts", "copies", "encoded", "error", "item")
 
     def __init__(self, item: CommandItem, answer: Answerer) -> None:
         self.item = item
         self.answer = answer
         self.attempts = 0
-
-
-class Decision:
-    """What a command came to: events to append (encoded), nothing, or an error."""
-
-    __slots__ = ("copies", "encoded", "error", "fingerprint", "waiting")
-
-    def __init__(self, waiting: Waiting) -> None:
-        self.waiting = waiting
         self.encoded: list[tuple[str, int, bytes]] = []
         self.error: BaseException | None = None
-        self.fingerprint = fingerprint(waiting.item)
-        self.copies: list[Waiting] = []  # the same id and content again, in one batch
+        self.copies: list[Waiting] = []  # the same id and content again, in one round
+
+    def begin_anew(self) -> None:
+        """Forget what it came to."""
+        self.encoded, self.error, self.copies = [], None, []
 
 
-class Round:
-    """The decisions of one batch on top of `version`, and what the store must be asked to make them true."""
+class Round(AppendJob):
+    """The commands that were decided together on top of `version`, and the append that makes it true.
 
-    __slots__ = ("commands", "decisions", "events", "lookups", "size_bytes", "spoiled", "version")
+    Who sends that says whose it is: `stream`, `activation` and `settle`.
+    """
+
+    __slots__ = ("activation", "decided", "spoiled")
+
+    activation: Activation
+    commands: list[NewCommand]
+    lookups: list[str]
 
     def __init__(self, version: int) -> None:
-        self.version = version
-        self.decisions: list[Decision] = []
-        self.commands: list[NewCommand] = []
-        self.lookups: list[str] = []
-        self.size_bytes = 0
-        self.events = 0
+        super().__init__("", [], _not_sent, version, None, [])
+        self.decided: list[Waiting] = []
         self.spoiled = False  # the state may be wrong now: drop it after this round
+
+
+def _not_sent(_: object) -> None:
+    raise AssertionError("a round is settled that nobody has sent")
 
 
 def fingerprint(item: CommandItem) -> bytes:
@@ -110,13 +119,13 @@ class Decider:
         """
         config = self._config
         done = Round(state.version)
-        by_id: dict[str, Decision] = {}
+        by_id: dict[str, Waiting] = {}
         with DomainCode(self._model.name):
-            while mailbox and not done.spoiled and len(done.decisions) < config.commit_commands_max:
+            while mailbox and not done.spoiled and len(done.decided) < config.commit_commands_max:
                 waiting = mailbox[0]
                 first = by_id.get(waiting.item.command_id)
                 if first is not None:
-                    if not _is_copy(waiting.item, first):
+                    if not _is_copy(waiting.item, first.item):
                         break
                     first.copies.append(mailbox.popleft())
                     continue
@@ -125,38 +134,39 @@ class Decider:
                 if self.blocks(waiting):
                     break
                 mailbox.popleft()
-                decision = by_id[waiting.item.command_id] = Decision(waiting)
-                self._decide(state, decision, done)
-                done.decisions.append(decision)
+                by_id[waiting.item.command_id] = waiting
+                self._decide(state, waiting, done)
+                done.decided.append(waiting)
         return done
 
     async def decide_blocking(self, state: Aggregate, mailbox: deque[Waiting]) -> Round:
         """Decide the first command of the mailbox in a thread."""
         done = Round(state.version)
-        decision = Decision(mailbox.popleft())
-        await self._threads.run(self._decide_guarded, state, decision, done)
-        done.decisions.append(decision)
+        waiting = mailbox.popleft()
+        await self._threads.run(self._decide_guarded, state, waiting, done)
+        done.decided.append(waiting)
         return done
 
-    def _decide_guarded(self, state: Aggregate, decision: Decision, done: Round) -> None:
+    def _decide_guarded(self, state: Aggregate, waiting: Waiting, done: Round) -> None:
         with DomainCode(self._model.name):
-            self._decide(state, decision, done)
+            self._decide(state, waiting, done)
 
-    def _decide(self, state: Aggregate, decision: Decision, done: Round) -> None:
-        item = decision.waiting.item
+    def _decide(self, state: Aggregate, waiting: Waiting, done: Round) -> None:
+        item = waiting.item
         try:
             events = self._run(state, item)
             if events:
-                self._encode(state, events, decision, item.metadata)
-                self._apply(state, decision)
+                encoded = self._encode(state, events, len(item.metadata))
+                self._apply(state, encoded)
+                waiting.encoded = encoded
         except (Rejected, ConcurrencyConflict, UnknownName) as error:
-            decision.error = error
+            waiting.error = error
         except (ImpureCommand, EncodingError, EventTooLarge) as error:
-            decision.error, done.spoiled = error, True
+            waiting.error, done.spoiled = error, True
         except BaseException as error:  # sys.exit() in a command, too: it must not end the engine
-            decision.error, done.spoiled = self._failed(state, item, error), True
-        if decision.error is None and decision.encoded:
-            self._add(decision, done)
+            waiting.error, done.spoiled = self._failed(state, item, error), True
+        if waiting.encoded:
+            _add(item, waiting.encoded, done)
         elif item.look_up:
             done.lookups.append(item.command_id)
 
@@ -172,16 +182,17 @@ class Decider:
         DomainCode.now(command.where)
         started = time.perf_counter()
         events = command.call(state, arguments)
-        if not command.blocking:
-            self._warn_if_slow(command.where, time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        if took_s > self._config.slow_command_s and not command.blocking:
+            self._warn(command.where, took_s)
         # Comparing is cheap: values that were not replaced are the same objects.
         if state.__dict__ != before or (deep_before and self._model.encode_state(state) != deep_before):
             changed = tuple(k for k in before if state.__dict__.get(k) is not before[k])
             raise ImpureCommand(f"{self._model.name}/{state.id}", command.name, changed)
         return events
 
-    def _warn_if_slow(self, name: str, took_s: float) -> None:
-        if took_s > self._config.slow_command_s and name not in self._warned:
+    def _warn(self, name: str, took_s: float) -> None:
+        if name not in self._warned:
             self._warned.add(name)
             log.warning(
                 "%s computed for %.2f s and everything else in its process waited; declare it @command(blocking=True)",
@@ -189,37 +200,32 @@ class Decider:
                 took_s,
             )
 
-    def _encode(self, state: Aggregate, events: list[Event], decision: Decision, metadata: bytes) -> None:
-        config = self._config
-        encoded = [self._model.events.encode(event) for event in events]
-        sizes = [len(data) + len(metadata) for _, _, data in encoded]
-        if max(sizes) > config.event_bytes_max:
-            name = encoded[sizes.index(max(sizes))][0]
-            raise EventTooLarge(f"{self._model.name}/{state.id}: {name}", max(sizes), config.event_bytes_max)
-        if sum(sizes) > config.commit_bytes_max:
+    def _encode(self, state: Aggregate, events: list[Event], metadata_bytes: int) -> list[tuple[str, int, bytes]]:
+        config, encode = self._config, self._model.events.encode
+        encoded, total = [], 0
+        for event in events:
+            one = encode(event)
+            size = len(one[2]) + metadata_bytes
+            if size > config.event_bytes_max:
+                raise EventTooLarge(f"{self._model.name}/{state.id}: {one[0]}", size, config.event_bytes_max)
+            encoded.append(one)
+            total += size
+        if total > config.commit_bytes_max:
             where = f"{self._model.name}/{state.id}: all events of one command"
-            raise EventTooLarge(where, sum(sizes), config.commit_bytes_max)
+            raise EventTooLarge(where, total, config.commit_bytes_max)
         if len(encoded) > config.command_events_max:
             where = f"{self._model.name}/{state.id}: number of events of one command"
             raise EventTooLarge(where, len(encoded), config.command_events_max)
-        decision.encoded = encoded
+        return encoded
 
-    def _apply(self, state: Aggregate, decision: Decision) -> None:
+    def _apply(self, state: Aggregate, encoded: list[tuple[str, int, bytes]]) -> None:
         model = self._model
-        for encoded in decision.encoded:
-            event = model.events.decode(*encoded)
+        for one in encoded:
+            event = model.events.decode(*one)
             try:
                 model.apply(state, event)
             except Rejected as error:  # too late to refuse: the state is half changed
                 raise TypeError(f"apply raised {error!r}: only a command may refuse") from error
-
-    def _add(self, decision: Decision, done: Round) -> None:
-        item = decision.waiting.item
-        records = [NewRecord(name, data, item.metadata, version) for name, version, data in decision.encoded]
-        for record in records:
-            done.size_bytes += len(record.data) + len(record.meta)
-        done.events += len(records)
-        done.commands.append(NewCommand(item.command_id, records, item.command, decision.fingerprint))
 
     def _failed(self, state: Aggregate, item: CommandItem, error: BaseException) -> EventRayError:
         failed = CommandFailed(
@@ -233,8 +239,16 @@ class Decider:
         return failed
 
 
-def _is_copy(item: CommandItem, first: Decision) -> bool:
-    return first.waiting.item.command == item.command and first.fingerprint == fingerprint(item)
+def _add(item: CommandItem, encoded: list[tuple[str, int, bytes]], done: Round) -> None:
+    meta = item.metadata
+    records = [_new_record((name, data, meta, version)) for name, version, data in encoded]
+    done.size_bytes += len(meta) * len(records) + sum([len(one[2]) for one in encoded])
+    done.events += len(records)
+    done.commands.append(_new_command((item.command_id, records, item.command, fingerprint(item))))
+
+
+def _is_copy(item: CommandItem, first: CommandItem) -> bool:
+    return first.command == item.command and first.args == item.args
 
 
 def reused(item: CommandItem, stream: str, first_command: str, first_fingerprint: bytes) -> CommandIdReused | None:
@@ -244,8 +258,8 @@ def reused(item: CommandItem, stream: str, first_command: str, first_fingerprint
     return CommandIdReused(stream, item.command_id, first_command, item.command)
 
 
-def answer_all(decision: Decision, kind: Kind, payload: Any) -> None:
-    """Answer a decision and its copies alike."""
-    decision.waiting.answer(kind, payload)
-    for copy in decision.copies:
+def answer_all(waiting: Waiting, kind: Kind, payload: Any) -> None:
+    """Answer a command and its copies alike."""
+    waiting.answer(kind, payload)
+    for copy in waiting.copies:
         copy.answer(kind, payload)

@@ -7,7 +7,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from eventray.domain.errors import UnknownName
@@ -21,7 +20,6 @@ from eventray.runtime.status import AggregateStatus
 from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
 from eventray.store.port import LocalShardPort, ShardPort
-from eventray.store.records import BatchResult
 
 SWEEPS_PER_IDLE_TIMEOUT = 4
 FIRST_COMMAND_S = 5.0  # who had a dedicated activation made has sent its command by then
@@ -132,17 +130,17 @@ class PackedHost:
                 self._append(activation, done)
 
     def _append(self, activation: Activation, done: Round) -> None:
-        settle = partial(self._settle, activation, done)
+        done.stream, done.activation, done.settle = activation.stream, activation, self._settle
         try:
-            self._shard.submit_batch(
-                activation.stream, done.commands, settle, expected_version=done.version, lookups=done.lookups
-            )
+            self._shard.submit_batch(done)
         except Exception as error:
-            settle(error)
+            done.fail(error)
+            self._settle(done)
 
-    def _settle(self, activation: Activation, done: Round, outcome: BatchResult | Exception) -> None:
+    def _settle(self, done: Round) -> None:
+        activation = done.activation
         try:
-            rest = activation.settle(done, outcome)
+            rest = activation.settle(done)
         except Exception as error:  # a fault of ours: it must not leave the others of the group waiting
             activation.abort(done, error)
             return

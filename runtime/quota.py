@@ -26,6 +26,7 @@ class Quota:
         self._bytes_max = bytes_max
         self._items = 0
         self._bytes = 0
+        self._gone = self._gone_bytes = 0
         self.refused: Counter[str] = Counter()  # by whatever the user of this counts them by
         self._lock = threading.Lock()
 
@@ -37,6 +38,7 @@ class Quota:
     def admit(self, size: int) -> Overloaded | None:
         """Count an item of `size` bytes in; or the reason why not."""
         with self._lock:
+            self._count_gone()
             if self._items >= self._items_max:
                 return Overloaded(self._where, self._items_max, "commands and queries", RETRY_AFTER_S)
             if self._bytes >= self._bytes_max:
@@ -44,6 +46,27 @@ class Quota:
             self._items += 1
             self._bytes += size
             return None
+
+    def admit_all(self, items: int, size: int) -> bool:
+        """Count so many items of `size` bytes in, if none of them has to be refused; gives whether."""
+        with self._lock:
+            self._count_gone()
+            fit = self._items + items <= self._items_max and self._bytes + size <= self._bytes_max
+            if fit:
+                self._items += items
+                self._bytes += size
+            return fit
+
+    def let_go(self, size: int) -> None:
+        """`leave` for the one thread that admits: it counts when the next is admitted, so that many need one lock."""
+        self._gone += 1
+        self._gone_bytes += size
+
+    def _count_gone(self) -> None:
+        if self._gone:
+            self._items -= self._gone
+            self._bytes -= self._gone_bytes
+            self._gone = self._gone_bytes = 0
 
     def leave(self, size: int) -> None:
         """The end of an item of `size` bytes."""

@@ -106,6 +106,11 @@ class BatchRefused(Exception):  # noqa: N818  (control flow between engine parts
     """The target has seen this number, or is another incarnation: connect again, send what is open as a new batch."""
 
 
+# What a Batch of commands is made of, checked and made at once: in half the time of doing it in two steps.
+_decode_commands = msgspec.msgpack.Decoder(
+    tuple[str, int, int, int, tuple[int, ...], list[CommandItem], bool],
+).decode
+
 Answerer = Callable[[Kind, Any], None]
 
 
@@ -125,8 +130,7 @@ def pack_batch(batch: Batch) -> bytes:
 
 def unpack_commands(data: bytes) -> Batch:
     """The batch of commands in `data`."""
-    batch = Batch(*msgpack.unpackb(data, use_list=False))
-    return batch._replace(items=[CommandItem(*item) for item in batch.items])
+    return Batch(*_decode_commands(data))
 
 
 def unpack_queries(data: bytes) -> Batch:
@@ -138,9 +142,10 @@ def unpack_queries(data: bytes) -> Batch:
 def pack_reply(reply: Reply, dumps: Dumps) -> bytes:
     """One reply as bytes; `dumps` turns exceptions into bytes (they never reach a disk)."""
     answers = [
-        (index, int(kind), dumps(payload) if kind is Kind.ERROR else payload) for index, kind, payload in reply.answers
+        answer if answer.kind is not Kind.ERROR else answer._replace(payload=dumps(answer.payload))
+        for answer in reply.answers
     ]
-    return bytes(msgpack.packb((answers, reply.pending), use_bin_type=True))
+    return _encode((answers, reply.pending))
 
 
 def unpack_reply(data: bytes, loads: Loads) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from eventray.domain.errors import EventTooLarge, InvalidId
 from eventray.store.limits import StoreLimits
@@ -14,6 +15,7 @@ _INT_MAX = 2**63 - 1
 _TYPE_VERSION_MAX = 2**31 - 1
 _NAME_BYTES_MAX = 1024
 _FINGERPRINT_BYTES_MAX = 64
+_NAMES_KNOWN_MAX = 1_000
 REASON_CHARS_MAX = 16_000
 
 
@@ -132,25 +134,20 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
     Raises `EventTooLarge`, `InvalidId`; TypeError or ValueError for what no record can be.
     """
     events = size = 0
-    ids: list[str] = []
-    types: set[tuple[str, int]] = set()
-    for command in commands:
-        if command.command_id is not None:
-            _check_command(command)
-            ids.append(command.command_id)
-        for record in command.records:
-            data, meta = record.data, record.meta
+    for id, records, name, fingerprint in commands:
+        if id is not None:
+            _check_command(id, name, fingerprint)
+        for type_name, data, meta, type_version in records:
             if type(data) is not bytes or type(meta) is not bytes:
-                raise TypeError(f"data and meta of a record are bytes ({record.type} for {stream})")
+                raise TypeError(f"data and meta of a record are bytes ({type_name} for {stream})")
             own = len(data) + len(meta)
             if own > limits.event_bytes_max:
-                raise EventTooLarge(f"the event {record.type} for {stream}", own, limits.event_bytes_max)
+                raise EventTooLarge(f"the event {type_name} for {stream}", own, limits.event_bytes_max)
             size += own
-        types.update([(record.type, record.type_version) for record in command.records])
-        events += len(command.records)
-    check_ids_differ(ids)
-    for name, version in types:
-        _check_type(name, version)
+            _check_type(type_name, type_version)
+        events += len(records)
+    if len(commands) > 1:
+        check_ids_differ([command.command_id for command in commands if command.command_id is not None])
     if events > limits.batch_events_max:
         where = f"the batch for {stream}, which has {events} events where {limits.batch_events_max} are allowed,"
         raise EventTooLarge(where, size, limits.batch_bytes_max)
@@ -159,14 +156,23 @@ def admitted(stream: str, commands: Sequence[NewCommand], limits: StoreLimits) -
     return events, size
 
 
-def _check_command(command: NewCommand) -> None:
-    check_command_id(command.command_id)
-    if command.name:
-        _check_text(command.name, "a command's name")
-    if type(command.fingerprint) is not bytes or len(command.fingerprint) > _FINGERPRINT_BYTES_MAX:
-        raise ValueError(f"a fingerprint is at most {_FINGERPRINT_BYTES_MAX} bytes, not {command.fingerprint!r}")
+def _check_command(id: str, name: str, fingerprint: bytes) -> None:
+    check_command_id(id)
+    if name:
+        _check_name(name)
+    if type(fingerprint) is not bytes or len(fingerprint) > _FINGERPRINT_BYTES_MAX:
+        raise ValueError(f"a fingerprint is at most {_FINGERPRINT_BYTES_MAX} bytes, not {fingerprint!r}")
 
 
+# Of commands and types there are few, each of them many times.
+
+
+@lru_cache(_NAMES_KNOWN_MAX)
+def _check_name(name: str) -> None:
+    _check_text(name, "a command's name")
+
+
+@lru_cache(_NAMES_KNOWN_MAX, typed=True)
 def _check_type(name: str, version: int) -> None:
     if not isinstance(name, str):
         raise TypeError(f"the type of a record is a str, not {name!r}")

@@ -43,7 +43,7 @@ from eventray.store.records import (
     StoredLetter,
     check_stream,
 )
-from eventray.store.settling import Settle
+from eventray.store.settling import AppendJob
 from eventray.store.spool import Spool, whole
 from eventray.store.writing import Clock
 
@@ -78,23 +78,14 @@ class MemoryShard:
 
     # appending
 
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        settle: Settle,
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> None:
+    def submit_batch(self, job: AppendJob) -> None:
         """`append_batch`, settled in the loop's next turn."""
-        outcome: BatchResult | Exception
         try:
-            outcome = self._append(stream, commands, expected_version, token, lookups)
+            result = self._append(job.stream, job.commands, job.expected_version, job.token, job.lookups)
+            job.found, job.version, job.position, job.ended = result.found, result.version, result.position, True
         except (ActivationSuperseded, ConcurrencyConflict, DuplicateCommands) as refusal:
-            outcome = refusal
-        asyncio.get_running_loop().call_soon(settle, outcome)
+            job.fail(refusal)
+        asyncio.get_running_loop().call_soon(job.settle, job)
 
     async def append_batch(
         self,

@@ -20,7 +20,7 @@ from eventray.store.records import (
     Snapshot,
     StoredLetter,
 )
-from eventray.store.settling import Settle
+from eventray.store.settling import AppendJob
 from eventray.store.spool import Spool
 
 
@@ -128,19 +128,10 @@ class LocalShardPort(ShardPort, Protocol):
         """The last committed position."""
         ...
 
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        settle: Settle,
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> None:
-        """Put an `append_batch` on its way without a task: `settle` is called once, with what it came to.
+    def submit_batch(self, job: AppendJob) -> None:
+        """Put an `append_batch` on its way without a task: `job.settle` is called once, when it has ended.
 
-        What it raises may come at once, then `settle` is not called.
+        What `append_batch` raises may come at once, then it is not called.
         """
         ...
 

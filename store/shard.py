@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from eventray.domain.errors import ActivationSuperseded, Overloaded
 from eventray.store import dead_letters
@@ -42,11 +41,9 @@ from eventray.store.records import (
     StoredLetter,
     check_stream,
 )
-from eventray.store.settling import Settle, settle_future
+from eventray.store.settling import AppendJob, settle_future
 from eventray.store.shardfile import ShardFile, ShardPlace
-from eventray.store.writing import AppendJob, Clock, WriteConnection, utc_now_us
-
-T = TypeVar("T")
+from eventray.store.writing import Clock, WriteConnection, utc_now_us
 
 _RETRY_AFTER_S = 0.05
 _LOADS_PER_HOP = 512
@@ -85,7 +82,6 @@ class Shard:
         self._news = News()
         self._tokens: dict[str, int] = {}
         self._tokens_given = 0
-        self._closing = False
 
     @classmethod
     async def open(
@@ -133,30 +129,21 @@ class Shard:
     def _require_service(self) -> None:
         self._file.require_service()
 
-    def submit_batch(
-        self,
-        stream: str,
-        commands: Sequence[NewCommand],
-        settle: Settle,
-        *,
-        expected_version: int | None = None,
-        token: int | None = None,
-        lookups: Sequence[str] = (),
-    ) -> None:
-        """Put an `append_batch` on its way: `settle`, which must not raise, is called once, with what it came to.
+    def submit_batch(self, job: AppendJob) -> None:
+        """Put an append on its way; it is settled as soon as it has ended.
 
-        What it raises may come at once, then `settle` is not called.
+        Raises what may be known at once, as `append_batch`; then it is not settled.
         """
         self._require_service()
-        check_stream(stream)
-        check_expected(expected_version)
-        for id in lookups:
+        check_stream(job.stream)
+        check_expected(job.expected_version)
+        for id in job.lookups:
             check_command_id(id)
-        events, size_bytes = admitted(stream, commands, self._limits)
-        self._make_room(size_bytes)
+        job.events, job.size_bytes = admitted(job.stream, job.commands, self._limits)
+        self._make_room(job.size_bytes)
         self._pending_calls += 1
-        self._pending_bytes += size_bytes
-        self._appends.put(AppendJob(stream, commands, expected_version, lookups, events, size_bytes, settle, token))
+        self._pending_bytes += job.size_bytes
+        self._appends.put(job)
 
     async def append_batch(
         self,
@@ -174,49 +161,48 @@ class Shard:
         in all these cases nothing of this call is stored. Without commands it still checks epoch, token and version.
         Cancelling the caller does not cancel the append.
         """
-        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-        self.submit_batch(
-            stream,
-            commands,
-            partial(settle_future, future),
-            expected_version=expected_version,
-            token=token,
-            lookups=lookups,
-        )
-        return await future
+        future: asyncio.Future[AppendJob] = asyncio.get_running_loop().create_future()
+        settle = partial(settle_future, future)
+        self.submit_batch(AppendJob(stream, commands, settle, expected_version, token, lookups))
+        return (await future).result(self.index)
 
     def _make_room(self, size_bytes: int) -> None:
-        where = f"shard {self.index}"
-        if self._closing:
-            self._require_service()
-        if self._pending_calls >= self._limits.pending_calls_max:
-            raise Overloaded(where, self._limits.pending_calls_max, "waiting appends", _RETRY_AFTER_S)
+        limits = self._limits
+        if self._pending_calls >= limits.pending_calls_max:
+            raise self._overloaded(limits.pending_calls_max, "waiting appends")
         # One append always fits, so that the two limits cannot contradict each other.
-        if self._pending_bytes and self._pending_bytes + size_bytes > self._limits.pending_bytes_max:
-            raise Overloaded(where, self._limits.pending_bytes_max, "bytes of waiting appends", _RETRY_AFTER_S)
+        if self._pending_bytes and self._pending_bytes + size_bytes > limits.pending_bytes_max:
+            raise self._overloaded(limits.pending_bytes_max, "bytes of waiting appends")
+
+    def _overloaded(self, limit: int, unit: str) -> Overloaded:
+        return Overloaded(f"shard {self.index}", limit, unit, _RETRY_AFTER_S)
 
     async def _commit(self, jobs: list[AppendJob]) -> list[AppendJob]:
         for job in jobs:
             if job.token is not None and not self._is_current(job.stream, job.token):
-                job.outcome = ActivationSuperseded(job.stream, job.token)
+                job.fail(ActivationSuperseded(job.stream, job.token))
         failure: Exception | None = None
         written, started = self.written, time.perf_counter()
         try:
-            current = [job for job in jobs if job.outcome is None]
+            current = [job for job in jobs if not job.ended]
             if current:
                 self._advance(await self._file.write(WriteConnection.append, current))
                 written.commits += 1
                 written.seconds += time.perf_counter() - started
         except Exception as error:
             failure = error
+        self._pending_calls -= len(jobs)
         for job in jobs:
-            self._pending_calls -= 1
             self._pending_bytes -= job.size_bytes
-            if isinstance(job.outcome, BatchResult):
-                self._advance(job.outcome.position)
+            if not job.ended:
+                assert failure is not None
+                job.fail(_own(failure))
+            elif job.error is None:
                 written.events += job.events
                 written.size_bytes += job.size_bytes
-            job.settle(_known(job.outcome, failure))
+                if job.position > self.head:  # it was committed before the group failed
+                    self._advance(job.position)
+            job.settle(job)
         return []
 
     def _is_current(self, stream: str, token: int) -> bool:
@@ -258,10 +244,11 @@ class Shard:
             failure = error
         later = []
         for job in jobs:
-            if job.outcome is None and failure is None and not job.future.done():
+            outcome = job.outcome or (failure and _own(failure))
+            if outcome is not None:
+                settle_future(job.future, outcome)
+            elif not job.future.done():
                 later.append(job)
-            else:
-                settle_future(job.future, _known(job.outcome, failure))
         return later
 
     async def read_stream(
@@ -359,17 +346,13 @@ class Shard:
 
     async def close(self) -> None:
         """Finish what waits, close the file and free its lock; a second call does nothing."""
-        self._closing = True
         await self._appends.settled()
         await self._loads.settled()
         await self._file.close()
         self._news.tell()
 
 
-def _known(outcome: T | Exception | None, failure: Exception | None) -> T | Exception:
-    if outcome is not None:
-        return outcome
-    assert failure is not None
+def _own(failure: Exception) -> Exception:
     # One instance per caller: each raise writes its own traceback into it.
     own = copy.copy(failure)
     own.__cause__ = failure.__cause__

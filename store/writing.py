@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
-from zlib import crc32
 
 from eventray.domain.errors import ConcurrencyConflict, ShardFenced, StoreCorrupted
 from eventray.store import rows, schema
@@ -17,9 +15,9 @@ from eventray.store.columns import Columns
 from eventray.store.connection import StoreConnection
 from eventray.store.head import HeadFile
 from eventray.store.limits import MIB
-from eventray.store.records import Appended, BatchResult, Committed, DuplicateCommands, NewCommand, NewRecord
-from eventray.store.rows import CommandId, TypeName
-from eventray.store.settling import Settle
+from eventray.store.records import Committed, DuplicateCommands, NewRecord
+from eventray.store.rows import TypeName
+from eventray.store.settling import NOTHING_FOUND, AppendJob
 from eventray.store.stored import committed
 
 Clock = Callable[[], int]
@@ -30,27 +28,7 @@ def utc_now_us() -> int:
     return time.time_ns() // 1000
 
 
-class StreamHead(NamedTuple):
-    """A stream's key in the file and its last version and position; all 0 when there is nothing yet."""
-
-    key: int
-    version: int
-    position: int
-
-
-@dataclass(slots=True, eq=False)
-class AppendJob:
-    """One waiting append; `outcome` is set once its transaction has ended."""
-
-    stream: str
-    commands: Sequence[NewCommand]
-    expected_version: int | None
-    lookups: Sequence[str]
-    events: int
-    size_bytes: int
-    settle: Settle
-    token: int | None = None
-    outcome: BatchResult | Exception | None = None
+StreamHead = tuple[int, int, int]  # a stream's key in the file, its last version and position; 0: nothing yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +52,7 @@ class Draft:
     heads: dict[str, StreamHead] = field(default_factory=dict)
     streams: list[tuple[int, str]] = field(default_factory=list)
     types: dict[tuple[str, int], TypeName] = field(default_factory=dict)
-    command_keys: set[bytes] = field(default_factory=set)
-    deferred: set[str] = field(default_factory=set)
-    outcomes: list[tuple[AppendJob, BatchResult | Exception]] = field(default_factory=list)
+    jobs: list[AppendJob] = field(default_factory=list)
 
 
 class WriteConnection(StoreConnection):
@@ -185,10 +161,12 @@ class WriteConnection(StoreConnection):
     def _transaction(self, jobs: list[AppendJob]) -> list[AppendJob]:
         recorded_at = max(self._opening.clock() - 1, self._recorded_at)
         draft = Draft(Columns(self.position, recorded_at), self._stream_key)
+        draft.jobs, later = _without_repeats(jobs)
         self._sql.execute("BEGIN IMMEDIATE")
         try:
             self._check_epoch()
-            later = [job for job in jobs if not self._settle(job, draft)]
+            for job in draft.jobs:
+                self._draw_up(job, draft)
             try:
                 digest = self._insert(draft)
             except sqlite3.IntegrityError as error:
@@ -205,75 +183,48 @@ class WriteConnection(StoreConnection):
         if current != self.epoch:
             raise ShardFenced(self._opening.shard, self.epoch, current)
 
-    def _settle(self, job: AppendJob, draft: Draft) -> bool:
-        """Put a job's rows or its refusal into the draft; False: it has to wait for the next transaction."""
-        part = rows.framed(job.stream.encode())
-        ids = [None if c.command_id is None else rows.command_id(part, c.command_id) for c in job.commands]
-        keys = [id.key for id in ids if id is not None]
-        keys += [rows.command_id(part, id).key for id in job.lookups]
-        if job.stream in draft.deferred or not draft.command_keys.isdisjoint(keys):
-            draft.deferred.add(job.stream)
-            return False
-        outcome: BatchResult | Exception
+    def _draw_up(self, job: AppendJob, draft: Draft) -> None:
+        """Put a job's events into the draft, and into the job what is so once that is committed."""
         try:
-            outcome = self._outcome(job, part, ids, draft)
+            head = draft.heads.get(job.stream) or self._heads.get(job.stream) or self._head(job.stream, draft)
+            key, version, position = head
+            if job.expected_version is not None and job.expected_version != version:
+                job.error = self._refusal(job, version)
+                return
+            job.error = None
+            job.found = self.lookup(job.stream, job.lookups) if job.lookups else NOTHING_FOUND
         except StoreCorrupted as error:  # of this stream, and nothing of it is drawn up: the others go on
-            outcome = error
-        draft.outcomes.append((job, outcome))
-        return True
+            job.error = error
+            return
+        job.before = position
+        if job.events:
+            key = key or self._new_stream(job.stream, draft)
+            position = draft.columns.add(key, job.stream, version, job.commands, job.events)
+            version += job.events
+        draft.heads[job.stream] = key, version, position
+        job.version, job.position = version, position
 
-    def _outcome(
-        self, job: AppendJob, part: bytes, ids: list[CommandId | None], draft: Draft
-    ) -> BatchResult | Exception:
-        head = self._head(job.stream, draft)
-        if job.expected_version is not None and job.expected_version != head.version:
-            return self._refusal(job, head)
-        found = self.lookup(job.stream, job.lookups) if job.lookups else {}
-        appended, head = self._draw_up(job, part, ids, head, draft)
-        return BatchResult(appended, found, head.version, head.position)
-
-    def _refusal(self, job: AppendJob, head: StreamHead) -> Exception:
+    def _refusal(self, job: AppendJob, version: int) -> Exception:
         # Ids are judged before versions: a command that is committed already must not be told of a conflict.
         found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
         if found:
             return DuplicateCommands(found)
-        return ConcurrencyConflict(job.stream, job.expected_version, head.version)
+        return ConcurrencyConflict(job.stream, job.expected_version, version)
 
     def _head(self, stream: str, draft: Draft) -> StreamHead:
-        head = draft.heads.get(stream) or self._heads.get(stream)
-        if head is None:
-            row = self._sql.execute(schema.STREAM_KEY, (stream,)).fetchone()
-            last = self._sql.execute(schema.STREAM_LAST, row).fetchone() if row else None
-            if row and last is None and self._sql.execute(schema.SNAPSHOT, row).fetchone() is None:
-                # Names are stored in one transaction with what they name: it must not begin anew at version 1.
-                raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
-            head = StreamHead(row[0] if row else 0, *(last or (0, 0)))
-            draft.heads[stream] = head
+        row = self._sql.execute(schema.STREAM_KEY, (stream,)).fetchone()
+        last = self._sql.execute(schema.STREAM_LAST, row).fetchone() if row else None
+        if row and last is None and self._sql.execute(schema.SNAPSHOT, row).fetchone() is None:
+            # Names are stored in one transaction with what they name: it must not begin anew at version 1.
+            raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
+        version, position = last or (0, 0)
+        head = draft.heads[stream] = (row[0] if row else 0, version, position)
         return head
 
-    def _draw_up(
-        self, job: AppendJob, part: bytes, ids: list[CommandId | None], head: StreamHead, draft: Draft
-    ) -> tuple[list[Appended], StreamHead]:
-        if job.events:
-            head = self._known(job.stream, head, draft)
-            records = [record for command in job.commands for record in command.records]
-            types = self._types_of(records, draft)
-            place = head.key, part, crc32(job.stream.encode())
-            draft.columns.add(place, head.version, job.commands, ids, records, types)
-        _, version, last = head
-        before = draft.columns.position + len(draft.columns) - job.events - version
-        appended = []
-        for command, id in zip(job.commands, ids, strict=True):
-            count = len(command.records)
-            if count:
-                version += count
-                last = before + version
-                if id is not None:
-                    draft.command_keys.add(id.key)
-            appended.append(Appended(job.stream, version, self._opening.shard, last, count, command.command_id))
-        head = StreamHead(head.key, version, last)
-        draft.heads[job.stream] = head
-        return appended, head
+    def _new_stream(self, stream: str, draft: Draft) -> int:
+        draft.stream_key += 1
+        draft.streams.append((draft.stream_key, stream))
+        return draft.stream_key
 
     def _types_of(self, records: list[NewRecord], draft: Draft) -> list[TypeName]:
         types = self._types
@@ -284,15 +235,8 @@ class WriteConnection(StoreConnection):
         known = {pair: self._type(pair, draft) for pair in dict.fromkeys(pairs)}  # in the order of the events
         return [known[pair] for pair in pairs]
 
-    def _known(self, stream: str, head: StreamHead, draft: Draft) -> StreamHead:
-        if head.key:
-            return head
-        draft.stream_key += 1
-        draft.streams.append((draft.stream_key, stream))
-        return head._replace(key=draft.stream_key)
-
     def _type(self, pair: tuple[str, int], draft: Draft) -> TypeName:
-        known = self._types.get(pair) or draft.types.get(pair)
+        known = self._types.get(pair)
         if known is None:
             key = max(self._type_of, default=0) + len(draft.types) + 1
             known = draft.types[pair] = rows.type_name(key, *pair)
@@ -301,42 +245,46 @@ class WriteConnection(StoreConnection):
     def _insert(self, draft: Draft) -> bytes:
         if draft.streams:
             self._sql.executemany(schema.INSERT_STREAMS, draft.streams)
+        columns = draft.columns
+        if not columns.events:
+            return self._digest
+        records = columns.records()
+        types = self._types_of(records, draft)
         if draft.types:
             self._sql.executemany(schema.INSERT_TYPES, [(t.key, t.name, t.version) for t in draft.types.values()])
-        columns = draft.columns
-        if not len(columns):
-            return self._digest
         first = columns.position + 1
-        parameters, values, leaves = columns.finished()
+        parameters, values, leaves = columns.finished(records, types)
         self._insert_events(parameters, values)
         digest = rows.chain(self._digest, leaves)
         self._sql.execute(schema.INSERT_COMMIT, (columns.position, first, columns.recorded_at, digest))
         return digest
 
     def _insert_events(self, parameters: list[object], values: str) -> None:
-        width = values.count("?")
-        block = width * schema.BLOCK_ROWS
-        whole = len(parameters) // block * block
-        for size, begin, end in ((block, 0, whole), (width, whole, len(parameters))):
-            parts = [parameters[at : at + size] for at in range(begin, end, size)]
-            self._sql.executemany(schema.insert_events(values, size // width), parts)
+        width, begin = values.count("?"), 0
+        for rows_at_once in schema.BLOCKS_ROWS:
+            size = width * rows_at_once
+            end = begin + (len(parameters) - begin) // size * size
+            if begin < end:
+                parts = [parameters[at : at + size] for at in range(begin, end, size)]
+                self._sql.executemany(schema.insert_events(values, rows_at_once), parts)
+                begin = end
 
     def _adopt(self, draft: Draft, digest: bytes) -> None:
         columns = draft.columns
-        if len(columns):
+        if columns.events:
             self.position, self._recorded_at, self._digest = columns.position, columns.recorded_at, digest
             self._opening.head_file.write(self.position, digest)
         self._stream_key = draft.stream_key
         self._types.update(draft.types)
         self._type_of.update((t.key, t) for t in draft.types.values())
         heads = self._heads
-        for stream, head in draft.heads.items():
-            heads.pop(stream, None)  # the youngest goes to the end, the oldest are forgotten from the front
-            heads[stream] = head
+        for stream in draft.heads:
+            heads.pop(stream, None)
+        heads.update(draft.heads)  # the youngest goes to the end, the oldest are forgotten from the front
         for _ in range(len(heads) - self._opening.cached_streams_max):
             del heads[next(iter(heads))]
-        for job, outcome in draft.outcomes:
-            job.outcome = outcome
+        for job in draft.jobs:
+            job.ended = True
 
     def _without_duplicates(self, jobs: list[AppendJob], error: sqlite3.IntegrityError) -> list[AppendJob]:
         rest = []
@@ -344,10 +292,10 @@ class WriteConnection(StoreConnection):
             try:
                 found = self.lookup(job.stream, [c.command_id for c in job.commands if c.command_id is not None])
             except StoreCorrupted as error_of_its_own:
-                job.outcome = error_of_its_own
+                job.fail(error_of_its_own)
                 continue
             if found:
-                job.outcome = DuplicateCommands(found)
+                job.fail(DuplicateCommands(found))
             else:
                 rest.append(job)
         if len(rest) == len(jobs):
@@ -383,11 +331,34 @@ class WriteConnection(StoreConnection):
         """Keep `data` as the one snapshot of the stream."""
         draft = Draft(Columns(self.position, self._recorded_at), self._stream_key)
         with self.transaction() as sql:
-            head = self._known(stream, self._head(stream, draft), draft)
+            key, last, last_position = self._heads.get(stream) or self._head(stream, draft)
+            key = key or self._new_stream(stream, draft)
             self._insert(draft)
             at = "SELECT position FROM events WHERE stream = ? AND version = ?"
-            position = (sql.execute(at, (head.key, version)).fetchone() or (0,))[0]
+            position = (sql.execute(at, (key, version)).fetchone() or (0,))[0]
             crc = rows.snapshot_checksum(stream, version, position, fingerprint, data)
-            sql.execute(schema.SAVE_SNAPSHOT, (head.key, version, position, fingerprint, data, crc))
-        draft.heads[stream] = head
+            sql.execute(schema.SAVE_SNAPSHOT, (key, version, position, fingerprint, data, crc))
+        draft.heads[stream] = key, last, last_position
         self._adopt(draft, self._digest)
+
+
+def _without_repeats(jobs: list[AppendJob]) -> tuple[list[AppendJob], list[AppendJob]]:
+    """Return the jobs of one transaction, and those that have to wait for the next one.
+
+    That is one that names a command id which an earlier one names too, and then all later ones of its stream.
+    """
+    if len({job.stream for job in jobs}) == len(jobs):
+        return jobs, []
+    named: set[tuple[str, str | None]] = set()
+    waiting: set[str] = set()
+    now, later = [], []
+    for job in jobs:
+        stream = job.stream
+        ids = [(stream, c.command_id) for c in job.commands if c.command_id is not None]
+        if stream in waiting or not named.isdisjoint([*ids, *((stream, id) for id in job.lookups)]):
+            waiting.add(stream)
+            later.append(job)
+        else:
+            named.update(ids)
+            now.append(job)
+    return now, later

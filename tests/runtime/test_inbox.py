@@ -168,3 +168,15 @@ async def test_an_item_whose_handler_fails_keeps_nobody_else_waiting() -> None:
         (2, Kind.VALUE),
     ]
     assert await box.submit(batch(2, "alone")._replace(alone=True)) == Reply([], True)
+
+
+async def test_a_batch_of_more_than_there_is_room_for_is_taken_while_its_items_are_answered_at_once() -> None:
+    target = Target()
+    target.inbox = Inbox(7, target.handle, Config(actor_commands_max=2))
+    reply = await target.inbox.submit(batch(1, "a", "slow", "b", "c", "slow too", "d"))
+    assert [(answer.item, answer.kind) for answer in reply.answers] == [
+        (0, Kind.VALUE),
+        (2, Kind.VALUE),
+        (3, Kind.VALUE),
+        (5, Kind.FULL),
+    ]

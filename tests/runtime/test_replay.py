@@ -114,8 +114,8 @@ async def _live_and_replayed(events: list[Kept], snapshot_at: int, page_events: 
         args = KEEPER.commands["keep"].encode((number,), {})
         item = CommandItem("Keeper", "a", "keep", args, f"c{number}", False, None, b"")
         done = decider.decide(live, deque([Waiting(item, lambda kind, payload: None)]))
-        assert done.decisions[0].error is None
-        await shard.append_batch(stream, done.commands, expected_version=done.version)
+        assert done.decided[0].error is None
+        await shard.append_batch(stream, done.commands, expected_version=done.expected_version)
         if live.version == snapshot_at:
             data = KEEPER.encode_state(live)
             await shard.save_snapshot(stream, version=snapshot_at, data=data, fingerprint=KEEPER.fingerprint)

@@ -6,6 +6,7 @@ from pathlib import Path
 from eventray.store import NewCommand
 from eventray.store.batcher import Batcher
 from tests.store.conftest import deposits, one_shard
+from tests.waiting import LIMIT_S
 
 
 class Runs:
@@ -78,3 +79,11 @@ async def test_a_take_over_sees_the_append_that_was_on_its_way(tmp_path: Path) -
         assert shard._appends._running is not None
         second = await shard.load("A/1", take_over=True)
         assert (second.version, (await appending).version) == (1, 1)
+
+
+async def test_a_load_whose_caller_has_gone_leaves_those_that_share_its_hop_alone(tmp_path: Path) -> None:
+    async with one_shard(tmp_path) as shard, asyncio.timeout(LIMIT_S):
+        gone, here = asyncio.create_task(shard.load("A/1")), asyncio.create_task(shard.load("A/2"))
+        await asyncio.sleep(0)  # both wait now
+        gone.cancel()
+        assert (await here).version == 0
