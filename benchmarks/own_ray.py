@@ -50,6 +50,10 @@ class Bare:
         """Answer."""
         return amount
 
+    async def pid(self) -> int:
+        """Tell which process it is."""
+        return os.getpid()
+
     async def memory_bytes(self) -> int:
         """Tell what its process has in memory."""
         return memory_bytes(os.getpid())

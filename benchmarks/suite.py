@@ -10,6 +10,7 @@ from benchmarks import (
     embedded,
     ingest,
     lag,
+    limits,
     load,
     memory,
     rebuild,
@@ -40,4 +41,5 @@ SUITE: dict[str, Benchmark] = {
     "rebuild": rebuild.rebuild,
     "sizes": sizes.sizes,
     "shards": sizes.shards,
+    "limits": limits.limits,
 }
