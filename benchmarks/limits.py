@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ def limits(bench: Bench) -> Iterator[Case]:
 
 
 @contextmanager
-def _two_threads() -> Iterator[Any]:
+def _two_threads() -> Iterator[Callable[[], None]]:
     """Give what goes the way of a local command with nothing to do: to a loop's thread, to a worker's, and back."""
     loop, work = asyncio.new_event_loop(), queue.SimpleQueue[threading.Event | None]()
     engine = threading.Thread(target=loop.run_forever)
@@ -63,7 +63,7 @@ def _work(loop: asyncio.AbstractEventLoop, work: queue.SimpleQueue[threading.Eve
         loop.call_soon_threadsafe(known.set)
 
 
-def _us(do: Any, turns: int) -> float:
+def _us(do: Callable[[], None], turns: int) -> float:
     begun = time.perf_counter()
     for _ in range(turns):
         do()

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -34,11 +33,11 @@ from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData, full
 from eventray.store.port import ShardPort
-from eventray.store.records import Appended, Committed, DuplicateCommands, Record
+from eventray.store.records import Appended, Committed, DuplicateCommands, Record, maker
 
 log = logging.getLogger("eventray.runtime")
 
-_receipt = partial(tuple.__new__, ReceiptData)  # what ReceiptData._make does, in half its time
+_receipt = maker(ReceiptData)
 
 OUTCOME_UNKNOWN = (StoreUnavailable, ShardUnavailable, ShardFenced, ActivationSuperseded)
 

@@ -33,7 +33,7 @@ class Quota:
     @property
     def items(self) -> int:
         """How many are under way."""
-        return self._items
+        return self._items - self._gone
 
     def admit(self, size: int) -> Overloaded | None:
         """Count an item of `size` bytes in; or the reason why not."""

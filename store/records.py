@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from eventray.domain.errors import InvalidId
 
+T = TypeVar("T", bound=tuple[Any, ...])
+
 ID_BYTES_MAX = 1024
 _AGGREGATE_BYTES_MAX = 256
+
+
+def maker(kind: type[T]) -> Callable[[tuple[Any, ...]], T]:
+    """Return what makes a NamedTuple of its fields in order: what its `_make` does, in half the time."""
+    return partial(tuple.__new__, kind)
 
 
 def check_id(id: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from functools import partial
 from hashlib import blake2b
 from itertools import repeat
 from operator import add
@@ -20,6 +19,7 @@ from zlib import crc32
 import msgspec
 
 from eventray.store import schema
+from eventray.store.records import maker
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _UUID_CHARS, _UUID_DASHES_AT, _UUID_VERSION_AT = 36, (8, 13, 18, 23), 14
@@ -74,7 +74,7 @@ class CommandId(NamedTuple):
     stored: str | bytes
 
 
-_command_id = partial(tuple.__new__, CommandId)  # what CommandId._make does, in half its time
+_command_id = maker(CommandId)
 
 
 def command_ids(stream_parts: Sequence[bytes], ids: Sequence[str]) -> list[CommandId]:

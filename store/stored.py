@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import repeat
 from zlib import crc32
 
@@ -12,7 +11,7 @@ import msgspec
 
 from eventray.domain.errors import StoreCorrupted
 from eventray.store import rows
-from eventray.store.records import Appended, Committed, Record
+from eventray.store.records import Appended, Committed, Record, maker
 from eventray.store.rows import TypeName
 
 # position, stream, version, type, recorded_at, command_key, command_index, flags, data, meta, crc
@@ -20,7 +19,7 @@ EventRow = tuple[int, int, int, int, int, bytes | None, int, int, bytes, bytes |
 Names = Mapping[int, tuple[str, int]]  # stream key -> its name and the checksum of that
 
 UNREADABLE = (struct.error, TypeError, ValueError, KeyError)
-_new_record = partial(tuple.__new__, Record)  # what Record._make does, in half its time
+_new_record = maker(Record)
 
 
 def named(stream: str) -> tuple[str, int]:
