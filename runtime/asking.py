@@ -111,7 +111,7 @@ class QueryJob:
         self.lane: Hashable = None
         # The view itself answers at the end of wait_s; this is for a view that cannot be reached.
         self.deadline = time.monotonic() + question.item.wait_s * 1.25 + 1.0
-        self.sent = False
+        self.sent = 0
         self.size = question.item.size
         self.answer: Answer[Any] = Answer()
 

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from eventray.runtime.lanes import Job, key_of
+from eventray.runtime.lanes import Job
 
 
 class Flight:
     """One call on its way."""
 
-    __slots__ = ("again", "alone", "commands", "expired", "jobs", "lanes", "number", "repeated")
+    __slots__ = ("alone", "commands", "expired", "jobs", "number")
 
     def __init__(self, number: int, jobs: Sequence[Job], alone: bool) -> None:
         self.number = number
         self.alone = alone
-        self.jobs = dict(enumerate(jobs))
-        self.commands = sum(job.lane is not None for job in jobs)  # queries may wait long for what they ask for
-        self.lanes = {key_of(job) for job in jobs}
-        self.repeated = {index for index, job in self.jobs.items() if job.sent}  # an earlier call may have done them
+        self.jobs = dict(enumerate(jobs))  # that have no answer yet
+        self.commands = 0 if jobs[0].lane is None else len(jobs)  # queries may wait long for what they ask for
         self.expired: set[int] = set()  # their callers have been told that the time is over
-        self.again: dict[int, Job] = {}  # to be sent again, once their lane has nothing more on its way
 
-    def unexpired(self) -> list[Job]:
+    def unexpired(self) -> dict[int, Job]:
         """What is still wanted and has no answer."""
-        return [job for index, job in self.jobs.items() if index not in self.expired]
-
-    def finished(self) -> set[Hashable]:
-        """The lanes that wait for nothing more of this flight."""
-        return self.lanes - {key_of(job) for job in self.jobs.values()}
-
-    def leave(self, keys: set[Hashable]) -> list[Job]:
-        """Let go of these lanes; gives what of them has to be sent again, in order."""
-        self.lanes -= keys
-        indexes = sorted(index for index, job in self.again.items() if key_of(job) in keys)
-        return [self.again.pop(index) for index in indexes]
+        return {index: job for index, job in self.jobs.items() if index not in self.expired}
 
 
 class Flights:

@@ -64,10 +64,10 @@ class CommandJob:
         self._model = model
         self._item = item
         self._generation = 0
-        self.lane: Hashable = (item.aggregate, item.id)
+        self.lane: Hashable = f"{item.aggregate}/{item.id}"
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
-        self.sent = False
+        self.sent = 0
         self.size = item.size
         self.patient = patient
         self.response: Response[Receipt] = Response()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from eventray.domain.errors import Overloaded
@@ -17,7 +18,7 @@ class Job(Protocol):
 
     lane: Hashable  # items of one lane keep their order; None: no order
     deadline: float
-    sent: bool  # whether any call with it has left
+    sent: int  # calls with it that have left
     size: int  # bytes
 
     @property
@@ -29,6 +30,8 @@ class Job(Protocol):
     def poison(self) -> Callable[[int], BaseException] | None:
         """Its error for having ended its target so often; None: it is never blamed for that."""
         ...
+
+    def __hash__(self) -> int: ...
 
     def item(self) -> Any:
         """What travels."""
@@ -47,113 +50,135 @@ class Job(Protocol):
         ...
 
 
-class _Lane:
-    """The jobs of one instance at one target, in order."""
-
-    __slots__ = ("busy", "jobs", "open")
-
-    def __init__(self) -> None:
-        self.jobs: deque[Job] = deque()  # not on their way
-        self.busy = False  # a batch on its way holds some
-        self.open = 0  # not yet answered
-
-
 class Lanes:
-    """The lanes of one link. A lane lives as long as it has a job that is not answered."""
+    """The lanes of one link. A call on its way holds all that a lane has on its way.
+
+    Most lanes have one job at a time. Such a lane is a number here and nothing else: a queue is made for what comes
+    while its lane has an open job.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._lanes: dict[Hashable, _Lane] = {}
-        self._ready: deque[Hashable] = deque()  # lanes with jobs, none of them on its way
+        self._open: dict[Hashable, int] = {}  # jobs of each lane that have not ended
+        self._ready: deque[Job] = deque()  # the next job of each lane that has nothing on its way
+        self._behind: dict[Hashable, deque[Job]] = {}  # the others that wait, in order
+        self._again: dict[Hashable, dict[int, Job]] = {}  # those to go again once the call has ended the lane's others
+        self._paused: set[Hashable] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._lanes)
+        return bool(self._open)
 
     @property
     def ready(self) -> int:
         """How many lanes have something that can be taken."""
         return len(self._ready)
 
-    def add(self, job: Job) -> bool:
-        """Queue a job; False when its lane is full (it has ended with `Overloaded`)."""
-        key = key_of(job)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane()
-        if lane.open >= self._config.aggregate_commands_max and not job.patient:
-            job.fail(Overloaded(_named(job), self._config.aggregate_commands_max, "commands", RETRY_AFTER_S))
-            return False
-        lane.open += 1
-        lane.jobs.append(job)
-        if not lane.busy and len(lane.jobs) == 1:
-            self._ready.append(key)
-        return True
+    def add(self, job: Job) -> Overloaded | None:
+        """Queue a job; or the reason why not, when its lane is full."""
+        key = job.lane or job
+        open = self._open.get(key, 0)
+        if not open:
+            self._ready.append(job)
+        elif open < self._config.aggregate_commands_max or job.patient:
+            self._behind.setdefault(key, deque()).append(job)
+        else:
+            return Overloaded(str(key), self._config.aggregate_commands_max, "commands", RETRY_AFTER_S)
+        self._open[key] = open + 1
+        return None
 
     def take(self) -> list[Job]:
-        """The jobs of the next batch; their lanes are busy until they are freed."""
-        config, size = self._config, 0
+        """The jobs of the next call; of their lanes nothing else can be taken until these are answered."""
+        ready, behind, commands_max = self._ready, self._behind, self._config.batch_commands_max
         jobs: list[Job] = []
-        while self._ready and len(jobs) < config.batch_commands_max and size < config.batch_bytes_max:
-            lane = self._lanes.get(self._ready.popleft())
-            if lane is None or lane.busy or not lane.jobs:
+        room = self._config.batch_bytes_max
+        while ready and room > 0 and len(jobs) < commands_max:
+            job = ready.popleft()
+            jobs.append(job)
+            room -= job.size
+            key = job.lane or job
+            if key not in behind:
                 continue
-            lane.busy = True
-            while lane.jobs and len(jobs) < config.batch_commands_max and size < config.batch_bytes_max:
-                job = lane.jobs.popleft()
-                size += job.size
+            queue = behind[key]
+            while queue and room > 0 and len(jobs) < commands_max:
+                job = queue.popleft()
                 jobs.append(job)
+                room -= job.size
+            if not queue:
+                del behind[key]
         return jobs
 
     def is_next(self, job: Job) -> bool:
         """Whether it could be taken now."""
-        lane = self._lanes[key_of(job)]
-        return not lane.busy and lane.jobs[0] is job
+        return job in self._ready
 
     def take_next(self, job: Job) -> None:
         """Take this one alone, which is next."""
-        lane = self._lanes[key_of(job)]
-        lane.jobs.popleft()
-        lane.busy = True
+        self._ready.remove(job)
 
-    def put_back(self, jobs: Sequence[Job]) -> None:
-        """These must go again, before all that waits in their lanes."""
-        for job in reversed(jobs):
-            self._lanes[key_of(job)].jobs.appendleft(job)
+    def ended(self, jobs: Iterable[Job]) -> None:
+        """These were on their way and have ended."""
+        shared: set[Hashable] = set()
+        for job in jobs:
+            key = job.lane or job
+            left = self._open.pop(key) - 1
+            if left:
+                self._open[key] = left
+                shared.add(key)
+        self._go_on(shared)
 
-    def free(self, keys: Iterable[Hashable]) -> None:
-        """These lanes have nothing more on its way."""
+    def again(self, jobs: Mapping[int, Job]) -> None:
+        """These were on their way and must go again, in the order of their places and before all that waits."""
+        for place, job in jobs.items():
+            self._again.setdefault(key_of(job), {})[place] = job
+        self._go_on({key_of(job) for job in jobs.values()})
+
+    def remove(self, jobs: Collection[Job]) -> None:
+        """Take jobs out that wait: they have ended."""
+        gone = set(jobs)
+        self._ready = deque(job for job in self._ready if job not in gone)
+        lanes = Counter(map(key_of, jobs))
+        for key, lost in lanes.items():
+            if behind := deque(job for job in self._behind.pop(key, ()) if job not in gone):
+                self._behind[key] = behind
+            if again := {place: job for place, job in self._again.pop(key, {}).items() if job not in gone}:
+                self._again[key] = again
+            if left := self._open.pop(key) - lost:
+                self._open[key] = left
+        self._go_on(lanes)
+
+    def pause(self, keys: Iterable[Hashable]) -> None:
+        """Keep what waits in these lanes until `resume`."""
+        self._paused.update(keys)
+
+    def resume(self, keys: Iterable[Hashable]) -> None:
+        """Let them go on."""
+        self._paused.difference_update(keys)
+        self._go_on(keys)
+
+    def waiting(self) -> list[Job]:
+        """Every job that is not on its way."""
+        again = (jobs.values() for jobs in self._again.values())
+        return [*self._ready, *chain.from_iterable(self._behind.values()), *chain.from_iterable(again)]
+
+    def _go_on(self, keys: Iterable[Hashable]) -> None:
+        """Make the next job of each of these lanes ready, where there is one and nothing of the lane is on its way."""
         for key in keys:
-            lane = self._lanes.get(key)
-            if lane is None:
+            waiting = len(self._behind.get(key, ())) + len(self._again.get(key, ()))
+            if not waiting or waiting < self._open[key] or key in self._paused:
                 continue
-            lane.busy = False
-            if lane.jobs:
-                self._ready.append(key)
-            elif lane.open == 0:
-                del self._lanes[key]
+            queue = self._behind.setdefault(key, deque())
+            again = self._again.pop(key, {})
+            self.put_back(queue, [again[place] for place in sorted(again)])
+            self._ready.append(queue.popleft())
+            if not queue:
+                del self._behind[key]
 
-    def remove(self, job: Job) -> None:
-        """Take a job out that waits; it has still to be settled."""
-        self._lanes[key_of(job)].jobs.remove(job)
-
-    def settle(self, job: Job) -> None:
-        """A job has ended."""
-        key = key_of(job)
-        lane = self._lanes[key]
-        lane.open -= 1
-        if lane.open == 0 and not lane.busy:
-            self._lanes.pop(key, None)
-
-    def waiting(self) -> Iterator[Job]:
-        """Every job that is not on its way; they may be removed and settled meanwhile."""
-        for lane in list(self._lanes.values()):
-            yield from list(lane.jobs)
+    @staticmethod
+    def put_back(queue: deque[Job], jobs: Sequence[Job]) -> None:
+        """These go before all that waits in their lane."""
+        queue.extendleft(reversed(jobs))
 
 
 def key_of(job: Job) -> Hashable:
     """The lane of a job; one without order has a lane of its own."""
-    return job.lane if job.lane is not None else id(job)
-
-
-def _named(job: Job) -> str:
-    return "/".join(map(str, job.lane)) if isinstance(job.lane, tuple) else str(job.lane)
+    return job.lane or job

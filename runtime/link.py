@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Set
-from typing import Protocol
+from collections.abc import Collection, Hashable, Mapping, Set
+from typing import Any, Protocol
 
 from eventray.domain.errors import EventRayError, Overloaded
 from eventray.runtime.blame import CRASHES_MAX, Blame
@@ -17,6 +17,7 @@ from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
+AGAIN, FULL = Kind.AGAIN, Kind.FULL  # found faster than in the enum
 FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
 
@@ -27,8 +28,8 @@ class Sender(Protocol):
     config: Config
     connect: Connect
 
-    def landed(self, job: Job) -> None:
-        """A job has ended."""
+    def landed(self, jobs: Collection[Job]) -> None:
+        """These have ended, or are about to."""
         ...
 
     def next_number(self) -> int:
@@ -56,26 +57,22 @@ class Link:
         """Nothing waits here and nothing is on its way."""
         return not self._lanes and not self._flights and self._connecting is None
 
-    def add(self, job: Job) -> bool:
-        """Queue a job for the next `pump`; False when its lane is full (it has ended with `Overloaded`)."""
+    def add(self, job: Job) -> Overloaded | None:
+        """Queue a job for the next `pump`; or the reason why not, when its lane is full."""
         return self._lanes.add(job)
 
     def expire(self, now: float) -> float:
         """End the jobs whose time is over; the earliest deadline of the others."""
-        nearest = float("inf")
-        for job in self._lanes.waiting():
-            if job.deadline <= now:
-                self._lanes.remove(job)
-                job.expire(self._trouble)
-                self._settle(job)
-            else:
-                nearest = min(nearest, job.deadline)
+        waiting = self._lanes.waiting()
+        nearest = min((job.deadline for job in waiting if job.deadline > now), default=float("inf"))
+        for job in self._withdraw([job for job in waiting if job.deadline <= now]):
+            job.expire(self._trouble)
         for flight in self._flights:
-            for index, job in list(flight.jobs.items()):
-                if job.deadline <= now and index not in flight.expired:
+            for index, job in flight.unexpired().items():
+                if job.deadline <= now:
                     flight.expired.add(index)  # it stays on its way: its lane waits for the end of it
                     job.expire(self._trouble)
-                elif index not in flight.expired:
+                else:
                     nearest = min(nearest, job.deadline)
         return nearest
 
@@ -89,7 +86,7 @@ class Link:
         for job in self._lanes.waiting():
             job.fail(error)
         for flight in self._flights:
-            for job in (*flight.jobs.values(), *flight.again.values()):
+            for job in flight.jobs.values():
                 job.fail(error)
 
     # sending
@@ -118,11 +115,9 @@ class Link:
 
     def _find_culprit(self, channel: Channel) -> bool:
         """After a loss: send what must go alone, one at a time; gives whether all else has to wait for that."""
-        for job in self._blame.judge(channel.epoch):
+        for job in self._withdraw(self._blame.judge(channel.epoch)):
             assert job.poison is not None
-            self._lanes.remove(job)
             job.fail(job.poison(CRASHES_MAX))
-            self._settle(job)
         if any(flight.alone for flight in self._flights):
             return True
         suspect = self._blame.suspect(self._lanes.is_next)
@@ -136,7 +131,7 @@ class Link:
         items = [job.item() for job in jobs]
         batch = Batch(self._router.client, channel.epoch, flight.number, floor, voids, items, alone)
         for job in jobs:
-            job.sent = True
+            job.sent += 1
         task = asyncio.get_running_loop().create_task(self._fly(flight, batch, channel))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -156,7 +151,7 @@ class Link:
                 raise BatchRefused("the target left items without an answer")
         except (TargetLost, BatchRefused) as error:
             ran_alone = flight.alone and not waiting and isinstance(error, TargetLost)
-            for job in flight.unexpired():
+            for job in flight.unexpired().values():
                 self._blame.lost(job, channel.epoch, alone=ran_alone)
             self._lost(flight, channel, str(error) or type(error).__name__)
         except Exception as error:  # not foreseen: nobody may be left waiting
@@ -170,69 +165,83 @@ class Link:
     # answers
 
     def _deliver(self, flight: Flight, reply: Reply) -> None:
-        again = ""
+        ended: list[Job] = []
+        outcomes: list[tuple[Job, Kind, Any]] = []
+        again: dict[int, Job] = {}
         full: set[Hashable] = set()
+        lost = ""
         for index, kind, payload in reply.answers:
             job = flight.jobs.pop(index, None)
             if job is None:
                 continue
             if index in flight.expired:
-                self._settle(job)
-            elif kind is Kind.AGAIN:
-                flight.again[index] = job
-                again = payload
-            elif kind is Kind.FULL and (job.patient or index in flight.repeated):
-                flight.again[index] = job  # that nothing was taken would be said of this call only
+                ended.append(job)
+            elif kind == AGAIN:
+                again[index] = job
+                lost = payload
+            elif kind == FULL and (job.patient or job.sent > 1):
+                again[index] = job  # that nothing was taken would be said of this call only
                 full.add(key_of(job))
-            elif kind is Kind.FULL:
-                job.fail(Overloaded(*payload))
-                self._settle(job)
             else:
-                self._trouble = ""
+                ended.append(job)
+                outcomes.append((job, kind, payload))
+        if outcomes:
+            self._trouble = ""
+        self._land(ended)
+        self._send_again(again, full)
+        for job, kind, payload in outcomes:
+            if kind == FULL:
+                job.fail(Overloaded(*payload))
+            else:
                 job.complete(kind, payload)
-                self._settle(job)
-        self._release(flight, flight.finished(), full)
-        if again:
-            self._reconnect(again)
+        if lost:
+            self._reconnect(lost)
 
     def _lost(self, flight: Flight, channel: Channel, reason: str) -> None:
         """The call failed, its outcome is unknown: what it had not answered goes again, with the same ids, in order."""
         self._flights.give_up(flight)
-        for index, job in flight.jobs.items():
-            if index in flight.expired:
-                self._settle(job)
-            else:
-                flight.again[index] = job
+        again = flight.unexpired()
+        self._land([job for index, job in flight.jobs.items() if index in flight.expired])
         flight.jobs.clear()
         if self._channel is channel:
             self._reconnect(reason)
-        self._release(flight, set(flight.lanes))
+        self._send_again(again)
 
     def _abandon(self, flight: Flight, error: Exception) -> None:
-        for index, job in flight.jobs.items():
-            if index not in flight.expired:
-                job.fail(error)
-            self._settle(job)
+        unexpired = flight.unexpired()
+        self._land(flight.jobs.values())
         flight.jobs.clear()
-        self._release(flight, set(flight.lanes))
+        for job in unexpired.values():
+            job.fail(error)
 
-    def _release(self, flight: Flight, keys: set[Hashable], full: Set[Hashable] = frozenset()) -> None:
-        """These lanes have nothing more in this flight; those that met a `full` target pause before they go again."""
-        self._lanes.put_back(flight.leave(keys))
-        self._lanes.free(keys - full)
-        if paused := keys & full:
-            asyncio.get_running_loop().call_later(FULL_PAUSE_S, self._resume, paused)
+    def _send_again(self, jobs: Mapping[int, Job], full: Set[Hashable] = frozenset()) -> None:
+        """These go again, before what waits in their lanes; those that met a `full` target pause before."""
+        if full:
+            self._lanes.pause(full)
+            asyncio.get_running_loop().call_later(FULL_PAUSE_S, self._resume, full)
+        if jobs:
+            self._lanes.again(jobs)
 
-    def _resume(self, keys: set[Hashable]) -> None:
-        self._lanes.free(keys)
+    def _resume(self, keys: Set[Hashable]) -> None:
+        self._lanes.resume(keys)
         self.pump()
 
-    def _settle(self, job: Job) -> None:
-        """A job has ended."""
-        self._lanes.settle(job)
-        self._router.landed(job)
+    def _land(self, jobs: Collection[Job]) -> None:
+        """These were on their way and have ended, or are about to: whoever is told so finds room for the next."""
+        self._lanes.ended(jobs)
+        self._leave(jobs)
+
+    def _withdraw(self, jobs: Collection[Job]) -> Collection[Job]:
+        """These wait and are about to end."""
+        self._lanes.remove(jobs)
+        self._leave(jobs)
+        return jobs
+
+    def _leave(self, jobs: Collection[Job]) -> None:
+        self._router.landed(jobs)
         if self._blame.cases:
-            self._blame.forget(job)
+            for job in jobs:
+                self._blame.forget(job)
 
     # connecting
 
@@ -260,7 +269,5 @@ class Link:
 
     def _refuse(self, error: BaseException) -> None:
         """The target will not be had: what waits for it ends with the reason."""
-        for job in self._lanes.waiting():
-            self._lanes.remove(job)
+        for job in self._withdraw(self._lanes.waiting()):
             job.fail(error)
-            self._settle(job)

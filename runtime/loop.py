@@ -129,5 +129,5 @@ class EngineLoop:
         self._router.flush()
 
     def _end(self, job: Job, error: BaseException) -> None:
+        self._router.landed([job])
         job.fail(error)
-        self._router.landed(job)

@@ -68,8 +68,8 @@ class Quota:
             self._bytes -= self._gone_bytes
             self._gone = self._gone_bytes = 0
 
-    def leave(self, size: int) -> None:
-        """The end of an item of `size` bytes."""
+    def leave(self, size: int, items: int = 1) -> None:
+        """The end of an item of `size` bytes, or of several with so many bytes together."""
         with self._lock:
-            self._items -= 1
+            self._items -= items
             self._bytes -= size

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from eventray.runtime.channel import Connect
 from eventray.runtime.config import Config
@@ -63,12 +63,14 @@ class Router:
             if len(self._links) >= LINKS_IDLE_MAX:
                 self._forget_idle()
             link = self._links[target] = Link(self, target)
-        if link.add(job):
-            self._touched[link] = None
-            if job.deadline < self._sweep_at:
-                self._watch(job.deadline)
-        else:
-            self.landed(job)
+        refusal = link.add(job)
+        if refusal is not None:
+            self.landed([job])
+            job.fail(refusal)
+            return
+        self._touched[link] = None
+        if job.deadline < self._sweep_at:
+            self._watch(job.deadline)
 
     def flush(self) -> None:
         """Let every link that has got something send what it can."""
@@ -76,9 +78,9 @@ class Router:
         for link in touched:
             link.pump()
 
-    def landed(self, job: Job) -> None:
-        """A job has ended."""
-        self.quota.leave(job.size)
+    def landed(self, jobs: Collection[Job]) -> None:
+        """These have ended, or are about to: whoever is told so finds room for the next."""
+        self.quota.leave(sum([job.size for job in jobs]), len(jobs))
         if not self.quota.items:
             self._empty.set()
 

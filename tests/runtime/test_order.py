@@ -19,6 +19,7 @@ from eventray.runtime.blame import CRASHES_MAX, LOSSES_TOGETHER_MAX
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
 from eventray.runtime.inbox import Inbox
+from eventray.runtime.lanes import Lanes
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answerer, Batch, BatchRefused, Kind, Reply
@@ -250,12 +251,6 @@ def test_a_run_of_one_seed_is_always_the_same() -> None:
 
 
 def test_the_check_finds_a_retry_that_goes_behind_later_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    from eventray.runtime.lanes import Lanes, key_of
-
-    def behind(lanes: Lanes, jobs: list[FakeJob]) -> None:
-        for job in jobs:
-            lanes._lanes[key_of(job)].jobs.append(job)
-
-    monkeypatch.setattr(Lanes, "put_back", behind)
+    monkeypatch.setattr(Lanes, "put_back", staticmethod(lambda queue, jobs: queue.extend(jobs)))
     with pytest.raises(AssertionError, match="client"):
         run_all(SEEDS)

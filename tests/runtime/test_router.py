@@ -35,7 +35,7 @@ class FakeJob:
         self.lane: Hashable = instance
         self.name = name
         self.deadline = time.monotonic() + timeout_s
-        self.sent = False
+        self.sent = 0
         self.size = size
         self.patient = patient
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -234,6 +234,20 @@ async def test_too_much_of_one_client_is_refused_at_once() -> None:
     with pytest.raises(Overloaded):
         await outcomes[2]
     await asyncio.gather(*outcomes[:2])
+
+
+async def test_whoever_has_its_answer_finds_room_for_the_next() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(client_commands_max=2))
+    room: list[bool] = []
+
+    class Caller(FakeJob):
+        def complete(self, kind: Kind, payload: Any) -> None:
+            super().complete(kind, payload)
+            room.append(router.admit(FakeJob("next", self.name)))
+
+    await asyncio.gather(*send(router, Caller("a", "1"), Caller("b", "2")))
+    assert room == [True, True]
 
 
 async def test_the_bytes_of_one_client_are_bounded_and_one_large_command_always_fits() -> None:
