@@ -51,6 +51,7 @@ class CommandJob:
         "_generation",
         "_item",
         "_model",
+        "_stream",
         "deadline",
         "lane",
         "patient",
@@ -64,7 +65,8 @@ class CommandJob:
         self._model = model
         self._item = item
         self._generation = 0
-        self.lane: Hashable = f"{item.aggregate}/{item.id}"
+        self._stream = f"{item.aggregate}/{item.id}"
+        self.lane: Hashable = self._stream
         self.timeout_s = timeout_s
         self.deadline = time.monotonic() + timeout_s
         self.sent = 0
@@ -94,11 +96,10 @@ class CommandJob:
     def expire(self, reason: str) -> None:
         """End without an answer: the outcome is unknown if anything was sent."""
         item = self._item
-        stream = f"{item.aggregate}/{item.id}"
         if self.sent or not reason:
-            self.fail(CommandTimeout(stream, item.command, item.command_id, self.timeout_s))
+            self.fail(CommandTimeout(self._stream, item.command, item.command_id, self.timeout_s))
         else:
-            self.fail(ShardUnavailable(-1, f"{stream} could not be reached within {self.timeout_s} s: {reason}"))
+            self.fail(ShardUnavailable(-1, f"{self._stream} could not be reached within {self.timeout_s} s: {reason}"))
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""
@@ -106,14 +107,14 @@ class CommandJob:
 
     def poison(self, crashes: int) -> CommandPoisoned:
         """Its error for having ended its process so often."""
-        return CommandPoisoned(f"{self._item.aggregate}/{self._item.id}", self._item.command_id, crashes)
+        return CommandPoisoned(self._stream, self._item.command_id, crashes)
 
     def _receipt(self, data: Any) -> Receipt:
         decode = self._model.events.decode
         events: tuple[Event, ...] = tuple([decode(*encoded) for encoded in data.events])
         item = self._item
         return Receipt(
-            f"{item.aggregate}/{item.id}",
+            self._stream,
             data.version,
             data.shard,
             data.position,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -60,7 +60,7 @@ class Lanes:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._open: dict[Hashable, int] = {}  # jobs of each lane that have not ended
-        self._ready: deque[Job] = deque()  # the next job of each lane that has nothing on its way
+        self._ready: OrderedDict[Job, None] = OrderedDict()  # the next one of each lane that has nothing on its way
         self._behind: dict[Hashable, deque[Job]] = {}  # the others that wait, in order
         self._again: dict[Hashable, dict[int, Job]] = {}  # those to go again once the call has ended the lane's others
         self._paused: set[Hashable] = set()
@@ -75,10 +75,10 @@ class Lanes:
 
     def add(self, job: Job) -> Overloaded | None:
         """Queue a job; or the reason why not, when its lane is full."""
-        key = job.lane or job
+        key = key_of(job)
         open = self._open.get(key, 0)
         if not open:
-            self._ready.append(job)
+            self._ready[job] = None
         elif open < self._config.aggregate_commands_max or job.patient:
             self._behind.setdefault(key, deque()).append(job)
         else:
@@ -92,10 +92,10 @@ class Lanes:
         jobs: list[Job] = []
         room = self._config.batch_bytes_max
         while ready and room > 0 and len(jobs) < commands_max:
-            job = ready.popleft()
+            job, _ = ready.popitem(last=False)
             jobs.append(job)
             room -= job.size
-            key = job.lane or job
+            key = key_of(job)
             if key not in behind:
                 continue
             queue = behind[key]
@@ -113,13 +113,13 @@ class Lanes:
 
     def take_next(self, job: Job) -> None:
         """Take this one alone, which is next."""
-        self._ready.remove(job)
+        del self._ready[job]
 
     def ended(self, jobs: Iterable[Job]) -> None:
         """These were on their way and have ended."""
         shared: set[Hashable] = set()
         for job in jobs:
-            key = job.lane or job
+            key = key_of(job)
             left = self._open.pop(key) - 1
             if left:
                 self._open[key] = left
@@ -135,7 +135,8 @@ class Lanes:
     def remove(self, jobs: Collection[Job]) -> None:
         """Take jobs out that wait: they have ended."""
         gone = set(jobs)
-        self._ready = deque(job for job in self._ready if job not in gone)
+        for job in gone:
+            self._ready.pop(job, None)
         lanes = Counter(map(key_of, jobs))
         for key, lost in lanes.items():
             if behind := deque(job for job in self._behind.pop(key, ()) if job not in gone):
@@ -169,7 +170,7 @@ class Lanes:
             queue = self._behind.setdefault(key, deque())
             again = self._again.pop(key, {})
             self.put_back(queue, [again[place] for place in sorted(again)])
-            self._ready.append(queue.popleft())
+            self._ready[queue.popleft()] = None
             if not queue:
                 del self._behind[key]
 

@@ -102,9 +102,7 @@ class Link:
         if self._blame.cases and self._find_culprit(self._channel):
             return
         while self._lanes.ready and self._may_start():
-            jobs = self._lanes.take()
-            if jobs:
-                self._start(jobs, self._channel)
+            self._start(self._lanes.take(), self._channel)
 
     def _may_start(self) -> bool:
         """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear."""
@@ -176,10 +174,10 @@ class Link:
                 continue
             if index in flight.expired:
                 ended.append(job)
-            elif kind == AGAIN:
+            elif kind is AGAIN:
                 again[index] = job
                 lost = payload
-            elif kind == FULL and (job.patient or job.sent > 1):
+            elif kind is FULL and (job.patient or job.sent > 1):
                 again[index] = job  # that nothing was taken would be said of this call only
                 full.add(key_of(job))
             else:
@@ -190,7 +188,7 @@ class Link:
         self._land(ended)
         self._send_again(again, full)
         for job, kind, payload in outcomes:
-            if kind == FULL:
+            if kind is FULL:
                 job.fail(Overloaded(*payload))
             else:
                 job.complete(kind, payload)

@@ -58,7 +58,7 @@ class Quota:
             return fit
 
     def let_go(self, size: int) -> None:
-        """`leave` for the one thread that admits: it counts when the next is admitted, so that many need one lock."""
+        """One item's `leave`, for the one thread that admits: counted with the next admission, to save a lock each."""
         self._gone += 1
         self._gone_bytes += size
 
@@ -68,8 +68,8 @@ class Quota:
             self._bytes -= self._gone_bytes
             self._gone = self._gone_bytes = 0
 
-    def leave(self, size: int, items: int = 1) -> None:
-        """The end of an item of `size` bytes, or of several with so many bytes together."""
+    def leave(self, items: int, size: int) -> None:
+        """The end of so many items, of `size` bytes together."""
         with self._lock:
             self._items -= items
             self._bytes -= size

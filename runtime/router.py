@@ -80,7 +80,7 @@ class Router:
 
     def landed(self, jobs: Collection[Job]) -> None:
         """These have ended, or are about to: whoever is told so finds room for the next."""
-        self.quota.leave(sum([job.size for job in jobs]), len(jobs))
+        self.quota.leave(len(jobs), sum([job.size for job in jobs]))
         if not self.quota.items:
             self._empty.set()
 
