@@ -45,7 +45,7 @@ def main(
             except Exception:  # the others are measured all the same
                 terminal.print_exception()
                 failed.append(name)
-    found = save(rows, scale, out)
+            found = save(rows, scale, out)  # after each: tens of minutes that are interrupted leave what they found
     show(found, terminal)
     if then is not None:
         show(found, terminal, then)
