@@ -116,7 +116,7 @@ async def _records(directory: Path, count: int) -> float:
         shard = store.shard_of(STREAM)
         assert isinstance(shard, Shard)
         begun = time.perf_counter()
-        found = await shard.read_stream(STREAM, after=0, limit=PAGE)
+        found = [*await shard.read_stream(STREAM, after=0, limit=PAGE)]
         while len(found) < count:
             found += await shard.read_stream(STREAM, after=found[-1].version, limit=PAGE)
         seconds = time.perf_counter() - begun

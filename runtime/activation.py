@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
 from typing import Any
 
@@ -33,7 +33,7 @@ from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData, full
 from eventray.store.port import ShardPort
-from eventray.store.records import Appended, Committed, DuplicateCommands, Record, maker
+from eventray.store.records import Appended, Committed, DuplicateCommands, maker
 
 log = logging.getLogger("eventray.runtime")
 
@@ -234,17 +234,13 @@ class Activation:
         self._position = loaded.position
         self._snapshot_version = state.version
         records, more = loaded.records, loaded.more
-        self._replay(state, records)
+        replay(self._model, state, records)
         while more:
             records = await next_page(self._log, self.stream, state.version, loaded.version, limit)
-            self._replay(state, records)
+            replay(self._model, state, records)
             more = state.version < loaded.version
             await asyncio.sleep(0)  # others in this process go on between pages
         return state
-
-    def _replay(self, state: Aggregate, records: Sequence[Record]) -> None:
-        for record in records:
-            replay(self._model, state, record)
 
     # commit
 

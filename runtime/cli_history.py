@@ -17,7 +17,7 @@ from rich.table import Table
 
 from eventray.domain.errors import UnknownName
 from eventray.runtime.cli_app import Address, AppName, AsJson, find_classes, joined
-from eventray.runtime.viewstate import meta_of
+from eventray.runtime.recorded import meta_of
 from eventray.store.port import ShardPort
 from eventray.store.records import Record, stream_name
 

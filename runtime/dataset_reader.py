@@ -15,7 +15,8 @@ from eventray.domain.messages import Event
 from eventray.runtime.dataset_columns import Convert, Decimals, Kinds, json_text
 from eventray.runtime.dataset_plan import METADATA_KEY, Origin, Stretch
 from eventray.runtime.eventset import EventSet
-from eventray.runtime.streamlog import Recorded, recorded
+from eventray.runtime.recorded import Recorded, recorded
+from eventray.store.page import Records
 from eventray.store.port import ShardPort
 from eventray.store.records import Record
 
@@ -159,16 +160,16 @@ class Reader:
         if batches:
             yield pa.Table.from_batches(batches).combine_chunks()
 
-    async def _pages(self, shard: ShardPort, stretch: Stretch) -> AsyncIterator[list[Record]]:
+    async def _pages(self, shard: ShardPort, stretch: Stretch) -> AsyncIterator[Sequence[Record]]:
         position = stretch.after
         while position < stretch.until:
             page = await shard.read(after=position, limit=self.page_events, types=self._events.names)
             if page.position <= position:
                 raise StoreCorrupted(f"shard {stretch.shard}", f"its log ends at {position}, not at {stretch.until}")
             position = page.position
-            records = [record for record in page.records if record.position <= stretch.until]
+            records = Records.of(page.records).upto(stretch.until)
             if records:
                 yield records
 
     def _batch(self, records: Sequence[Record]) -> Any:
-        return self._columns.batch([recorded(self._events, record) for record in records])
+        return self._columns.batch(recorded(self._events, records))

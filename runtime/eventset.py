@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from eventray.domain.errors import EncodingError, UnknownEvent
 from eventray.domain.messages import Event
 from eventray.domain.upcast import Upcaster, upcasters_of
 from eventray.store.codec import Codec
+from eventray.store.page import Columns
 
 _codecs: dict[type[Event], Codec[Event]] = {}  # of this process: the sets of an app share them
 
@@ -86,6 +88,20 @@ class EventSet:
             raise
         except Exception as error:
             raise EncodingError(f"{type} version {version}", f"the stored bytes do not decode: {error}") from error
+
+    def decoding(self, page: Columns) -> Iterator[Event]:
+        """The events of a page, each decoded when it is its turn.
+
+        Raises:
+            Exception: in its turn, one that cannot be decoded; `decode` says why.
+        """
+        unpackers = {
+            kind: self._unpackers.get(type) or partial(self.decode, *type) for kind, type in page.types.items()
+        }
+        if len(unpackers) == 1:
+            [unpack] = unpackers.values()
+            return map(unpack, page.data)
+        return (unpackers[kind](data) for kind, data in zip(page.kinds, page.data, strict=True))
 
     def _add_older(self, event: type[Event]) -> None:
         upcasters = upcasters_of(event)

@@ -29,6 +29,7 @@ from eventray.runtime.units import Unit
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.runtime.wire import Answerer, QueryItem
 from eventray.store.admission import REASON_CHARS_MAX
+from eventray.store.page import Records
 from eventray.store.port import CheckpointPort, ShardPort
 from eventray.store.records import Checkpoint, ShardPage
 
@@ -192,8 +193,8 @@ class ProjectionRunner:
         while (at := state.positions[shard]) < upto:
             limit = min(self._config.read_page_events, upto - at)
             page = await self._page(shard, at, limit)
-            good = [record for record in page.records if record.position <= upto]
-            failure = state.apply_page(shard, ShardPage(good, min(page.position, upto)))
+            good = ShardPage(Records.of(page.records).upto(upto), min(page.position, upto))
+            failure = state.apply_page(shard, good)
             if failure is not None:  # it was applied once: an apply that is not the same each time
                 raise EventRayError(f"an event that was applied before cannot be applied again: {failure.reason}")
 

@@ -22,6 +22,7 @@ from eventray.runtime.model import ProjectionModel
 from eventray.runtime.tries import Tries
 from eventray.runtime.viewstate import Failure, ViewState
 from eventray.store.admission import REASON_CHARS_MAX
+from eventray.store.page import Records
 from eventray.store.records import Checkpoint, Record, ShardPage
 
 PAGE_EVENTS = 2_000
@@ -129,7 +130,7 @@ class Fold:
                     page = yield Want(shard, read[shard], min(self._page_events, end - read[shard]), pause_s)
                     pause_s = 0.0
                     read[shard] = min(page.position, end)
-                    if records := [record for record in page.records if record.position <= end]:
+                    if records := Records.of(page.records).upto(end):
                         held[shard] = records
             if len(held) > 1:
                 failure = _apply_in_order(state, held)
@@ -137,7 +138,7 @@ class Fold:
                 shard = next(iter(held), -1)
                 if shard < 0:
                     break
-                failure = state.apply_page(shard, ShardPage([*held.pop(shard)], read[shard]))
+                failure = state.apply_page(shard, ShardPage(held.pop(shard), read[shard]))
             if failure is not None:
                 return failure
         for shard, end in upto.items():

@@ -186,7 +186,7 @@ class RemoteShard:
 
     async def read_stream(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """One page of a stream."""
         return await self._call("read_stream", stream, after=after, until=until, reverse=reverse, limit=limit)  # type: ignore[no-any-return]
 

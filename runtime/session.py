@@ -42,11 +42,11 @@ from eventray.runtime.model import (
 )
 from eventray.runtime.pages import Pages
 from eventray.runtime.rebuilding import Rebuilding
+from eventray.runtime.recorded import Recorded, recorded
 from eventray.runtime.response import Response
 from eventray.runtime.router import Router
 from eventray.runtime.sending import SendAll
 from eventray.runtime.status import Status
-from eventray.runtime.streamlog import Recorded, recorded
 from eventray.runtime.subscription import Subscription
 from eventray.runtime.timetravel import state_at
 from eventray.runtime.transport import Transport
@@ -263,8 +263,8 @@ class Runtime(HistoryAsData, Rebuilding):
         await self._started
         stream, limit = f"{model.name}/{id}", self.config.read_page_events
         records = await self._shard(stream).read_stream(stream, after=after, limit=limit)
-        entries = [recorded(model.events, record) for record in records]
-        return entries, records[-1].version if records else None  # a page of large events is short, not the last
+        entries = recorded(model.events, records)
+        return entries, entries[-1].meta.version if entries else None  # a page of large events is short, not the last
 
     def subscribe(
         self, events: Sequence[type[Event]] = (), *, name: str | None = None, after: After = None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.errors import EncodingError, StoreCorrupted, UnknownEvent, shortened
-from eventray.domain.messages import Event
-from eventray.domain.meta import Meta
-from eventray.runtime.eventset import EventSet
+from eventray.domain.errors import EncodingError, StoreCorrupted
 from eventray.runtime.model import AggregateModel
-from eventray.runtime.viewstate import meta_of
+from eventray.runtime.recorded import decode_record
+from eventray.store.page import Records
 from eventray.store.port import ShardPort
 from eventray.store.records import Loaded, Record
 
@@ -21,37 +19,15 @@ _log = logging.getLogger("eventray.runtime")
 READ_ALONG = 32  # events between two that are wanted which are read along rather than asked for twice
 
 
-class Recorded(NamedTuple):
-    """An event with what the store knows of it."""
-
-    event: Event
-    meta: Meta
-
-
-def recorded(events: EventSet, record: Record) -> Recorded:
-    """A record as users see it; raises as `decode_record`."""
-    return Recorded(decode_record(events, record), meta_of(record))
-
-
-def decode_record(events: EventSet, record: Record) -> Event:
-    """The event of a record.
-
-    Raises:
-        UnknownEvent: naming its place. EncodingError: naming it, too.
-    """
+def replay(model: AggregateModel, state: Aggregate, records: Sequence[Record]) -> None:
+    """Apply stored events to a state; raises as `decode_record`."""
+    page, before, apply = Records.of(records), state.version, model.apply
     try:
-        return events.decode(record.type, record.type_version, record.data)
-    except UnknownEvent:
-        where = record.stream, record.version, record.shard, record.position
-        raise UnknownEvent(record.type, record.type_version, *where) from None
-    except EncodingError as error:
-        place = f"at {shortened(record.stream)}@{record.version}, position {record.position} of shard {record.shard}"
-        raise EncodingError(f"{error.where} ({place})", error.reason) from error
-
-
-def replay(model: AggregateModel, state: Aggregate, record: Record) -> None:
-    """Apply one stored event to a state; raises as `decode_record`."""
-    model.apply(state, decode_record(model.events, record))
+        for event in model.events.decoding(page.columns):
+            apply(state, event)
+    except Exception:
+        decode_record(model.events, page[state.version - before])  # was it this? It says where
+        raise
 
 
 async def load_state(
@@ -73,7 +49,7 @@ async def load_state(
     return replace(whole, token=loaded.token), model.new(identity)
 
 
-async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> list[Record]:
+async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> Sequence[Record]:
     """The records after a version, a page at most, of a stream that was seen to reach `until`.
 
     Raises:
@@ -93,10 +69,10 @@ async def read_versions(
     for first, last in merged(ranges, gap=READ_ALONG):
         after = first - 1
         while after < last:
-            page = await next_page(log, stream, after, last, page_events)
-            for record in page:
-                events[record.version] = (record.type, record.type_version, record.data)
-            after = page[-1].version
+            page = Records.of(await next_page(log, stream, after, last, page_events)).columns
+            for version, kind, data in zip(page.versions, page.kinds, page.data, strict=True):
+                events[version] = (*page.types[kind], data)
+            after = page.versions[-1]
     return events
 
 

@@ -19,7 +19,7 @@ from eventray.runtime.eventset import EventSet
 from eventray.runtime.handles import After, positions_after
 from eventray.runtime.loop import EngineLoop
 from eventray.runtime.patience import until_back
-from eventray.runtime.streamlog import Recorded, recorded
+from eventray.runtime.recorded import Recorded, recorded
 from eventray.runtime.transport import Transport
 from eventray.store.records import ShardPage
 
@@ -137,7 +137,7 @@ class _Feed:
             page = self._reads.pop(done).result()  # and to the end of the line: no shard keeps the others waiting
             self._read_to[done] = page.position
             if page.records:
-                return _Page(done, [recorded(self._events, record) for record in page.records])
+                return _Page(done, recorded(self._events, page.records))
             self.handled[done] = page.position
 
     async def close(self) -> None:

@@ -56,9 +56,7 @@ async def state_at(
     if state.version > upto:
         state = model.new(state.id)  # the snapshot is too late, and so are the events after it
     else:
-        for record in loaded.records[: upto - state.version]:
-            replay(model, state, record)
+        replay(model, state, loaded.records[: upto - state.version])
     while state.version < upto:
-        for record in await next_page(shard, stream, state.version, upto, page_events):
-            replay(model, state, record)
+        replay(model, state, await next_page(shard, stream, state.version, upto, page_events))
     return state

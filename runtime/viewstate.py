@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import msgpack
 
 from eventray.domain.errors import EncodingError
-from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection
 from eventray.runtime.guard import DomainCode
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.recorded import decode_record, meta_of, metas_of
+from eventray.store.page import Records
 from eventray.store.records import Checkpoint, Record, ShardPage
 from eventray.store.spool import Spool
 
@@ -63,23 +64,34 @@ class ViewState:
 
         After a failure the read model may hold half of that event: it has to be replaced by an earlier state.
         """
-        parked, apply, before = self.parked[shard], self._apply, self.positions[shard]
-        at, applied = before, 0
-        with DomainCode(f"{self._model.name}.apply"):
-            for record in page.records:
-                position = record.position
-                if position <= before:
-                    continue
-                if position not in parked:
-                    try:
-                        apply(record)
-                    except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
-                        self.positions[shard], self.applied = at, self.applied + applied
-                        return Failure.of(record, error)
+        before = self.positions[shard]
+        fresh = self._fresh(shard, Records.of(page.records))
+        model, view, partition, applied = self._model, self.view, self._partition, 0
+        with DomainCode(f"{model.name}.apply"):
+            try:
+                for event, meta in zip(model.events.decoding(fresh.columns), metas_of(fresh), strict=True):
+                    model.apply(view, event, meta, partition)
                     applied += 1
-                at = position
-        self.positions[shard], self.applied = max(page.position, at), self.applied + applied
+            except BaseException as error:  # sys.exit() in an apply, too: it must not end the engine
+                self.positions[shard] = fresh.columns.positions[applied - 1] if applied else before
+                self.applied += applied
+                return self._failure(fresh[applied], error)
+        self.positions[shard], self.applied = max(page.position, before), self.applied + applied
         return None
+
+    def _fresh(self, shard: int, records: Records) -> Records:
+        """What of some records was neither applied nor left behind."""
+        before, parked = self.positions[shard], self.parked[shard]
+        if not parked and (not records or records.columns.positions[0] > before):
+            return records
+        return Records.of([one for one in records if one.position > before and one.position not in parked])
+
+    def _failure(self, record: Record, error: BaseException) -> Failure:
+        try:
+            decode_record(self._model.events, record)
+        except Exception as undecodable:  # it never came to the apply
+            return Failure.of(record, undecodable)
+        return Failure.of(record, error)
 
     def park(self, record: Record) -> None:
         """Leave an event behind: the next of its shard comes after it."""
@@ -100,11 +112,8 @@ class ViewState:
         return None
 
     def _apply(self, record: Record) -> None:
-        stream, version, kind, data, meta, shard, position, recorded_at, command_id, kind_version = record
-        event = self._model.events.decode(kind, kind_version, data)
-        metadata = msgpack.unpackb(meta, strict_map_key=False, timestamp=3) if meta else {}
-        facts = Meta.of(stream, version, shard, position, recorded_at, command_id, metadata)
-        self._model.apply(self.view, event, facts, self._partition)
+        event = decode_record(self._model.events, record)
+        self._model.apply(self.view, event, meta_of(record), self._partition)
 
     # saved
 
@@ -151,16 +160,3 @@ class ViewState:
         self.positions.update({shard: at for shard, at in saved.positions.items() if shard in self.positions})
         for shard in self.positions:
             self.parked[shard] = set(parked.get(shard, ()))
-
-
-def meta_of(record: Record) -> Meta:
-    """The Meta of a stored event; the caller's metadata is decoded only where there is any."""
-    return Meta.of(
-        record.stream,
-        record.version,
-        record.shard,
-        record.position,
-        record.recorded_at,
-        record.command_id,
-        msgpack.unpackb(record.meta, strict_map_key=False, timestamp=3) if record.meta else {},
-    )

@@ -13,11 +13,12 @@ import msgpack
 import msgspec
 
 from eventray.domain.errors import Overloaded
-from eventray.store.records import Record, ShardPage
+from eventray.store.page import Columns, Records
+from eventray.store.records import ShardPage
 
 ITEM_BYTES = 64  # of an item besides its arguments
 _encode = msgspec.msgpack.Encoder().encode
-_decode_page = msgspec.msgpack.Decoder(tuple[int, list[Record]]).decode
+_decode_page = msgspec.msgpack.Decoder(tuple[int, Columns]).decode
 
 
 class Kind(enum.IntEnum):
@@ -157,14 +158,14 @@ def unpack_reply(data: bytes, loads: Loads) -> Reply:
 
 
 def pack_page(page: ShardPage) -> bytes:
-    """A page of a log as bytes: pickling its records would take a hundred times as long."""
-    return _encode((page.position, page.records))
+    """A page of a log as bytes: pickling it would take much longer."""
+    return _encode((page.position, Records.of(page.records).columns))
 
 
 def unpack_page(data: bytes) -> ShardPage:
     """The page in `data`."""
-    position, records = _decode_page(data)
-    return ShardPage(records, position)
+    position, columns = _decode_page(data)
+    return ShardPage(Records(columns), position)
 
 
 def _payload(kind: int, payload: Any, loads: Loads) -> Any:

@@ -60,7 +60,7 @@ class ShardPort(Protocol):
 
     async def read_stream(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """Return one page of a stream, after < version <= until, newest first with `reverse`; [] ends it."""
         ...
 

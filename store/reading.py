@@ -18,9 +18,20 @@ from eventray.domain.errors import StoreCorrupted
 from eventray.store import rows, schema
 from eventray.store.connection import StoreConnection
 from eventray.store.limits import StoreLimits
-from eventray.store.records import Committed, Loaded, Record, ShardPage, Snapshot
+from eventray.store.page import NO_RECORDS, Records
+from eventray.store.records import Committed, Loaded, ShardPage, Snapshot
 from eventray.store.rows import TypeName
-from eventray.store.stored import UNREADABLE, EventRow, Names, committed, corrupted, envelope_of, named, records_of
+from eventray.store.stored import (
+    UNREADABLE,
+    EventColumns,
+    EventRow,
+    Names,
+    committed,
+    corrupted,
+    envelope_of,
+    named,
+    records_of,
+)
 
 _log = logging.getLogger("eventray.store")
 _INT_MAX = 2**63 - 1
@@ -59,7 +70,7 @@ class ReadConnection(StoreConnection):
                 try:
                     loaded = job.outcome = self._load(job)
                     room -= len(loaded.records)
-                    room_bytes -= sum([len(record.data) + len(record.meta) for record in loaded.records])
+                    room_bytes -= Records.of(loaded.records).size_bytes()
                     room_bytes -= len(loaded.snapshot.data) if loaded.snapshot else 0
                 except StoreCorrupted as error:  # of this stream: the others go on
                     job.outcome = error
@@ -71,7 +82,7 @@ class ReadConnection(StoreConnection):
     def _load(self, job: LoadJob) -> Loaded:
         row = self.execute(schema.STREAM_AND_SNAPSHOT, (job.stream,)).fetchone()
         if row is None:
-            return Loaded(job.token, 0, 0, None, [], False)
+            return Loaded(job.token, 0, 0, None, NO_RECORDS, False)
         key = row[0]
         snapshot = self._fitting(job, row[1:])
         after = snapshot.version if snapshot else 0
@@ -116,11 +127,11 @@ class ReadConnection(StoreConnection):
         row = self.execute(schema.SNAPSHOT, key).fetchone() if key else None
         return self._snapshot(stream, row) if row else None
 
-    def stream(self, stream: str, after: int, until: int | None, reverse: bool, limit: int) -> list[Record]:
+    def stream(self, stream: str, after: int, until: int | None, reverse: bool, limit: int) -> Records:
         """Return a page of the stream's records with after < version <= until."""
         key = self.execute(schema.STREAM_KEY, (stream,)).fetchone()
         if key is None:
-            return []
+            return NO_RECORDS
         last, _ = self._end(stream, key[0])
         until = last if until is None else min(until, last)
         sql = schema.STREAM_DOWN if reverse else schema.STREAM_UP
@@ -138,8 +149,8 @@ class ReadConnection(StoreConnection):
             raise StoreCorrupted(self._path, "its stream is known, but this event is missing", stream, 1)
         return last or (0, 0)
 
-    def _require_versions(self, stream: str, records: list[Record], wanted: range, more: bool) -> None:
-        missing = _first_missing([record.version for record in records], wanted, more)
+    def _require_versions(self, stream: str, records: Records, wanted: range, more: bool) -> None:
+        missing = _first_missing(records.columns.versions, wanted, more)
         if missing:
             raise StoreCorrupted(self._path, "this event is missing", stream, missing)
 
@@ -151,7 +162,6 @@ class ReadConnection(StoreConnection):
                 types = None  # of the types up to `head` all are wanted: no need to look at each event
         if types is None:
             found, more = self._fetch(schema.LOG, (after, head, limit + 1), limit)
-            missing = _first_missing([row[0] for row in found], range(after + 1, head + 1), more)
             looked_at = found[-1][0] if found else max(after, head)
         else:
             # A window keeps a rare type from turning one page into a scan of the whole log.
@@ -159,8 +169,11 @@ class ReadConnection(StoreConnection):
             keys = json.dumps([key for key, type in self._types.items() if type.name in types])
             found, more = self._fetch(schema.LOG_OF_TYPES, (after, until, keys, limit + 1), limit)
             looked_at = found[-1][0] if more else max(after, until)
+        records = self._records(found)
+        if types is None:
+            missing = _first_missing(records.columns.positions, range(after + 1, head + 1), more)
+        else:
             missing = self._missing(after, looked_at)
-        records = self._records(found, self._names_of({row[1] for row in found}))
         if missing:
             raise StoreCorrupted(self._path, f"the event at position {missing} is missing")
         return ShardPage(records, looked_at)
@@ -237,20 +250,22 @@ class ReadConnection(StoreConnection):
         finally:
             cursor.close()
 
-    def _records(self, found: list[EventRow], names: Names) -> list[Record]:
-        self._learn_types(*{row[3] for row in found})
-        return records_of(found, names, self._types, self._ids_of(found, names), self._path, self._shard)
+    def _records(self, found: list[EventRow], names: Names | None = None) -> Records:
+        columns = EventColumns.of(found)
+        names = self._names_of(columns.streams) if names is None else names
+        self._learn_types(*set(columns.types))
+        return records_of(columns, names, self._types, self._earlier(columns, names), self._path, self._shard)
 
-    def _ids_of(self, found: list[EventRow], names: Names) -> dict[int, str | None]:
-        """Return the command ids of all commands of which a page holds more than the first event."""
-        firsts = {row[0] - row[6] for row in found if row[6]}
-        if not firsts:
+    def _earlier(self, found: EventColumns, names: Names) -> dict[int, str | None]:
+        """Return the ids of the commands that began before the page (in reverse: that end after it), by position."""
+        if not any(found.indexes):
             return {}
-        known = [row for row in found if row[0] in firsts]
-        missing = firsts.difference(row[0] for row in known)
-        if missing:  # the page begins (or, in reverse, ends) within a command
-            known += self.execute(schema.BY_POSITIONS, (json.dumps(list(missing)),)).fetchall()
-            self._learn_types(*{row[3] for row in known})
+        firsts = {position - index for position, index in zip(found.positions, found.indexes, strict=True) if index}
+        missing = firsts.difference(found.positions)
+        if not missing:
+            return {}
+        known = self.execute(schema.BY_POSITIONS, (json.dumps(list(missing)),)).fetchall()
+        self._learn_types(*{row[3] for row in known})
         ids: dict[int, str | None] = {}
         for row in known:
             name, crc = names.get(row[1], ("", 0))
@@ -265,7 +280,8 @@ class ReadConnection(StoreConnection):
             found = self.execute(schema.TYPES).fetchall()
             self._types = {key: rows.type_name(key, name, version) for key, name, version in found}
 
-    def _names_of(self, keys: set[int]) -> Names:
+    def _names_of(self, streams: Sequence[int]) -> Names:
+        keys = set(streams)
         unknown = [key for key in keys if key not in self._names]
         if unknown:
             if len(self._names) + len(unknown) > self._limits.cached_streams_max:
@@ -275,10 +291,10 @@ class ReadConnection(StoreConnection):
         return self._names
 
 
-def _first_missing(found: list[int], wanted: range, more: bool) -> int:
+def _first_missing(found: Sequence[int], wanted: range, more: bool) -> int:
     """The first number of a page that should be there and is not, 0 if none; `more`: the page was cut short."""
     expected = wanted[: len(found)] if more else wanted
-    if found == list(expected):
+    if list(found) == list(expected):
         return 0
     there = set(found)
     return next((number for number in expected if number not in there), found[-1] if found else 0)

@@ -135,7 +135,7 @@ class ShardPage:
     With a filter `position` may be beyond the last record. Iterates over its records.
     """
 
-    records: list[Record]
+    records: Sequence[Record]
     position: int
 
     def __iter__(self) -> Iterator[Record]:
@@ -170,7 +170,7 @@ class Loaded:
     version: int
     position: int
     snapshot: Snapshot | None
-    records: list[Record]
+    records: Sequence[Record]
     more: bool
 
 

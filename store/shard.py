@@ -253,7 +253,7 @@ class Shard:
 
     async def read_stream(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """Return one page of a stream, after < version <= until, newest first with `reverse`; [] ends it.
 
         A page may be shorter than `limit` when its events are large: read on from the last one.

@@ -291,7 +291,7 @@ async def _pages(
 ) -> AsyncIterator[Record]:
     while limit is None or limit > 0:
         size = _PAGE_RECORDS if limit is None else min(limit, _PAGE_RECORDS)
-        page = await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)
+        page = [*await shard.read_stream(stream, after=after, until=until, reverse=reverse, limit=size)]
         if not page:
             return
         if limit is not None:

@@ -3,7 +3,7 @@
 Importing this starts no Ray and imports none of it; `run` and `connect` do, unless `local=True`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eventray.domain.aggregate import Aggregate, command
 from eventray.domain.errors import (
@@ -35,6 +35,7 @@ from eventray.domain.errors import (
     UnknownEvent,
     UnknownName,
 )
+from eventray.domain.lazy import lazily
 from eventray.domain.messages import Command, CommandOptions, Event, Receipt
 from eventray.domain.meta import Meta
 from eventray.domain.projection import Projection, query
@@ -113,15 +114,7 @@ _LAZY = {
     "connect": "eventray.runtime.client",
     "run": "eventray.runtime.client",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'eventray' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-    return value
+__getattr__ = lazily(globals(), _LAZY)
 
 
 def __dir__() -> list[str]:

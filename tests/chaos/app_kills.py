@@ -30,8 +30,8 @@ from rich.table import Table
 import eventray
 from eventray import EventRayError, Runtime
 from eventray.runtime.model import aggregate_model
+from eventray.runtime.recorded import decode_record
 from eventray.runtime.remote import DIRECTORY
-from eventray.runtime.streamlog import decode_record
 from eventray.store import EventStore, verify
 from tests.chaos.bank import AGGREGATES, FIRST_BALANCE, IDS, Balances, Events, change, make_app
 from tests.chaos.ledger import Entry, Told, judge

@@ -122,10 +122,10 @@ async def _live_and_replayed(events: list[Kept], snapshot_at: int, page_events: 
     loaded, begun = await load_state(shard, KEEPER, stream, page_events=100)
     assert begun.version == (snapshot_at if 0 < snapshot_at <= len(events) else 0)
     for record in loaded.records:
-        replay(KEEPER, begun, record)
+        replay(KEEPER, begun, [record])
     plain = KEEPER.new("a")
     for record in await shard.read_stream(stream, limit=100):
-        replay(KEEPER, plain, record)
+        replay(KEEPER, plain, [record])
     paged = await state_at(KEEPER, shard, stream, None, page_events)
     for state in (begun, plain, paged):
         assert state.version == live.version == len(events)
