@@ -34,7 +34,7 @@ class Config:
     send_all_commands_max: int = 16_384  # how many send_all keeps on the way
     batch_commands_max: int = 2_000  # commands in one call to an actor
     batch_bytes_max: int = 4 * MIB  # arguments in one call to an actor
-    link_batches_max: int = 2  # calls to one actor that wait for their first reply
+    link_batches_max: int = 2  # calls that wait for their first reply: of one client, or one to each actor
     reply_first_s: float = 0.1  # a call to an actor waits so long for its first answer, ...
     reply_grace_s: float = 0.02  # ... and goes back when answers have paused for this time; the rest follows
     query_reply_s: float = 0.005  # both for queries: many may wait for events, and others must not wait for them

@@ -24,10 +24,24 @@ class Flight:
         return {index: job for index, job in self.jobs.items() if index not in self.expired}
 
 
-class Flights:
-    """The flights of one link."""
+class Traffic:
+    """How many calls with commands wait for their first reply, of all links of a client together."""
+
+    __slots__ = ("unanswered",)
 
     def __init__(self) -> None:
+        self.unanswered = 0
+
+
+class Flights:
+    """The flights of one link.
+
+    Args:
+        traffic: of the client: they are counted in.
+    """
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
         self._flights: dict[int, Flight] = {}
         self._voids: list[int] = []
         self.unanswered = 0  # flights that wait for their first reply
@@ -46,12 +60,14 @@ class Flights:
         self._voids = [void for void in self._voids if void >= floor]
         self._flights[number] = flight
         self.unanswered += 1
+        self._traffic.unanswered += bool(flight.commands)
         self.commands_unanswered += flight.commands
         return flight, floor, tuple(self._voids)
 
     def answered(self, flight: Flight) -> None:
         """The first reply to a flight is there, or none will come."""
         self.unanswered -= 1
+        self._traffic.unanswered -= bool(flight.commands)
         self.commands_unanswered -= flight.commands
 
     def give_up(self, flight: Flight) -> None:

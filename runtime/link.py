@@ -10,7 +10,7 @@ from eventray.domain.errors import EventRayError, Overloaded
 from eventray.runtime.blame import CRASHES_MAX, Blame
 from eventray.runtime.channel import Channel, Connect, TargetLost
 from eventray.runtime.config import Config
-from eventray.runtime.flights import Flight, Flights
+from eventray.runtime.flights import Flight, Flights, Traffic
 from eventray.runtime.lanes import Job, Lanes, key_of
 from eventray.runtime.wire import Batch, BatchRefused, Kind, Reply
 
@@ -27,6 +27,7 @@ class Sender(Protocol):
     client: str
     config: Config
     connect: Connect
+    traffic: Traffic
 
     def landed(self, jobs: Collection[Job]) -> None:
         """These have ended, or are about to."""
@@ -44,7 +45,7 @@ class Link:
         self._router = router
         self._target = target
         self._lanes = Lanes(router.config)
-        self._flights = Flights()
+        self._flights = Flights(router.traffic)
         self._blame = Blame()
         self._channel: Channel | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -105,9 +106,14 @@ class Link:
             self._start(self._lanes.take(), self._channel)
 
     def _may_start(self) -> bool:
-        """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear."""
-        flights = self._flights
-        if flights.unanswered >= self._router.config.link_batches_max:
+        """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear.
+
+        So do all, while calls to other targets are on their way: many calls at once fill the cores, and all wait then.
+        """
+        flights, calls_max = self._flights, self._router.config.link_batches_max
+        if flights.unanswered >= calls_max or (
+            flights.commands_unanswered and self._router.traffic.unanswered >= calls_max
+        ):
             return False
         return self._lanes.ready * FEW >= flights.commands_unanswered
 

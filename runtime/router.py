@@ -14,6 +14,7 @@ from collections.abc import Collection, Hashable
 
 from eventray.runtime.channel import Connect
 from eventray.runtime.config import Config
+from eventray.runtime.flights import Traffic
 from eventray.runtime.lanes import Job
 from eventray.runtime.link import Link
 from eventray.runtime.quota import Quota
@@ -33,6 +34,7 @@ class Router:
         self.config = config
         self.connect = connect
         self.quota = Quota("this client", config.client_commands_max, config.client_bytes_max)
+        self.traffic = Traffic()
         self._number = 0
         self._empty = asyncio.Event()
         self._links: dict[Hashable, Link] = {}

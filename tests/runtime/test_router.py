@@ -141,6 +141,35 @@ async def test_few_that_come_while_many_wait_for_their_first_reply_go_with_the_n
     await asyncio.gather(*many, *few, *enough)
 
 
+async def test_a_second_call_waits_while_other_targets_have_not_replied_and_a_first_one_never_does() -> None:
+    targets = {"a": Target(), "b": Target()}
+
+    async def connect(name: Hashable) -> Target:
+        return await targets[str(name)].connect(name)
+
+    router = Router("client", connect, Config(link_batches_max=2))
+    jobs = [FakeJob(f"i{n}", f"{n}") for n in range(3)]
+    for target in targets.values():
+        target.release.clear()
+    for name, job in zip("aba", jobs, strict=True):
+        assert router.admit(job)
+        router.send(name, job)
+        router.flush()
+        if job is not jobs[2]:
+            await targets[name].arrived.wait()
+    assert [target.sent() for target in targets.values()] == [[["0"]], [["1"]]]
+    targets["b"].release.set()
+    await jobs[1].done
+    assert targets["a"].sent() == [["0"]]
+    more = FakeJob("i4", "4")
+    assert router.admit(more)
+    router.send("a", more)  # there is room again: it leaves with what has waited
+    await targets["a"].second.wait()
+    assert targets["a"].sent() == [["0"], ["2", "4"]]
+    targets["a"].release.set()
+    await asyncio.gather(*(job.done for job in (*jobs, more)))
+
+
 async def test_a_query_does_not_wait_for_the_first_reply_to_many_others() -> None:
     target = Target()
     router = Router("client", target.connect, Config(link_batches_max=2))
