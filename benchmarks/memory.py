@@ -22,6 +22,7 @@ from eventray.runtime.model import aggregate_model
 
 MODEL = aggregate_model(Account)
 ROUNDS_OF_A_LEVEL = 3
+WARM_UPS = 4
 
 
 def memory(bench: Bench) -> Iterator[Case]:
@@ -69,7 +70,10 @@ def _measure(directory: Path, sizes: Sequence[int]) -> Iterator[float]:
     app = App("bench", aggregates=[Account], placement={Account: Packed(max_active=len(names) + len(others))})
     spare_the_collector()  # as in the process of a shard
     with eventray.run(app, data=directory, local=True) as runtime:
-        _deposit(runtime, others)  # what the engine itself takes under load is there then
+        for _ in range(WARM_UPS):  # what the engine itself takes under load is there then, ...
+            _deposit(
+                runtime, others
+            )  # ... and of SQLite's page caches, whose size is set, as much as 100,000 events fill
         before, done = _kept(), 0
         for size in sizes:
             _deposit(runtime, names[done:size])

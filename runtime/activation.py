@@ -25,10 +25,8 @@ from eventray.domain.errors import (
     ShardUnavailable,
     StoreUnavailable,
 )
-from eventray.runtime.config import Config
 from eventray.runtime.decide import Decider, Round, Waiting, answer_all, reused
 from eventray.runtime.metrics import Outcome, outcome_of
-from eventray.runtime.model import AggregateModel
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData, full
@@ -51,13 +49,10 @@ class Activation:
     """
 
     __slots__ = (
-        "_busy",
-        "_config",
         "_decider",
         "_drained",
         "_log",
         "_mailbox",
-        "_model",
         "_position",
         "_repeating",
         "_schedule",
@@ -72,19 +67,15 @@ class Activation:
 
     def __init__(
         self,
-        model: AggregateModel,
         decider: Decider,
         stream: str,
         shard: ShardPort,
-        config: Config,
         *,
         take_over: bool,
         schedule: Callable[[Activation], object],
     ) -> None:
-        self._model = model
         self._decider = decider
         self._log = shard
-        self._config = config
         self._take_over = take_over
         self._schedule = schedule
         self._token: int | None = None
@@ -92,8 +83,7 @@ class Activation:
         self._position = 0
         self._snapshot_version = 0
         self._repeating = False  # the last round met duplicates: look ids up before the next one
-        self._mailbox: deque[Waiting] | None = None
-        self._busy = False
+        self._mailbox: deque[Waiting] | None = None  # there while commands wait or run
         self._drained: asyncio.Future[None] | None = None
         self.superseded = False
         self.stream = stream
@@ -102,12 +92,12 @@ class Activation:
     @property
     def idle(self) -> bool:
         """No command waits or runs."""
-        return not self._busy
+        return self._mailbox is None
 
     @property
     def idle_s(self) -> float:
         """Seconds without a command; 0 while there is one."""
-        return 0.0 if self._busy else time.monotonic() - self.used_at
+        return time.monotonic() - self.used_at if self.idle else 0.0
 
     @property
     def pending(self) -> int:
@@ -116,21 +106,19 @@ class Activation:
 
     def submit(self, item: CommandItem, answer: Answerer) -> None:
         """Put a command into the mailbox."""
+        waiting, most = Waiting(item, answer), self._decider.config.mailbox_commands_max
         if self._mailbox is None:
-            self._mailbox = deque()
-        most = self._config.mailbox_commands_max
-        if len(self._mailbox) >= most:
+            self._mailbox = deque((waiting,))
+            self._schedule(self)
+        elif len(self._mailbox) < most:
+            self._mailbox.append(waiting)
+        else:
             self._decider.outcomes["overloaded"] += 1
             answer(Kind.FULL, (self.stream, most, "waiting commands", RETRY_AFTER_S))
-            return
-        self._mailbox.append(Waiting(item, answer))
-        if not self._busy:
-            self._busy = True
-            self._schedule(self)
 
     async def drain(self) -> None:
         """Wait until every command taken so far is answered."""
-        while self._busy:
+        while not self.idle:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._drained])
@@ -138,7 +126,6 @@ class Activation:
     def _rest(self) -> None:
         """Nothing waits and nothing runs."""
         self.used_at = time.monotonic()
-        self._busy = False
         self._mailbox = None
         if self._drained is not None:
             self._drained.set_result(None)
@@ -178,7 +165,7 @@ class Activation:
                 if self._is_repeat_likely(mailbox[0]) and await self._answer_repeated(mailbox):
                     continue
                 if self._state is None:
-                    self._state = await self._recover()
+                    self._state = await self._recover(mailbox[0].item.id)  # the host's own string: one for both
                 if self._decider.blocks(mailbox[0]):
                     done = await self._decider.decide_blocking(self._state, mailbox)
                 else:
@@ -224,20 +211,18 @@ class Activation:
 
     # recover
 
-    async def _recover(self) -> Aggregate:
+    async def _recover(self, id: str) -> Aggregate:
         """The state from its snapshot and the events after it, page by page."""
-        limit = self._config.load_page_events
-        loaded, state = await load_state(
-            self._log, self._model, self.stream, take_over=self._take_over, page_events=limit
-        )
+        model, limit = self._decider.model, self._decider.config.load_page_events
+        loaded, state = await load_state(self._log, model, id, take_over=self._take_over, page_events=limit)
         self._token = loaded.token if self._take_over else None
         self._position = loaded.position
         self._snapshot_version = state.version
         records, more = loaded.records, loaded.more
-        replay(self._model, state, records)
+        replay(model, state, records)
         while more:
             records = await next_page(self._log, self.stream, state.version, loaded.version, limit)
-            replay(self._model, state, records)
+            replay(model, state, records)
             more = state.version < loaded.version
             await asyncio.sleep(0)  # others in this process go on between pages
         return state
@@ -314,7 +299,7 @@ class Activation:
 
         Gives whether any was found; without, the next rounds look nothing up again.
         """
-        most = self._config.commit_commands_max
+        most = self._decider.config.commit_commands_max
         ids = list({waiting.item.command_id for waiting in islice(mailbox, most) if waiting.item.look_up})
         found = await self._log.lookup(self.stream, ids) if ids else {}
         self._repeating = bool(found)
@@ -340,7 +325,7 @@ class Activation:
                 self._decider.outcomes["failed"] += 1 + len(waiting.copies)
                 answer_all(waiting, Kind.ERROR, error)
         ranges = [(last.version - last.events + 1, last.version) for _, last in same]
-        events = await read_versions(self._log, self.stream, ranges, self._config.load_page_events)
+        events = await read_versions(self._log, self.stream, ranges, self._decider.config.load_page_events)
         for waiting, last in same:
             self._decider.outcomes["duplicate"] += 1 + len(waiting.copies)
             own = [events[version] for version in range(last.version - last.events + 1, last.version + 1)]
@@ -350,10 +335,10 @@ class Activation:
         """Another writer appended: the commands run again on the new state, a bounded number of times."""
         for waiting in decided:
             waiting.attempts += 1
-            if waiting.attempts >= self._config.conflict_attempts_max:
+            if waiting.attempts >= self._decider.config.conflict_attempts_max:
                 self._decider.outcomes["refused"] += 1 + len(waiting.copies)
                 answer_all(waiting, Kind.ERROR, conflict)
-        most = self._config.conflict_attempts_max
+        most = self._decider.config.conflict_attempts_max
         self._put_back([waiting for waiting in decided if waiting.attempts < most], mailbox)
 
     @staticmethod
@@ -364,7 +349,7 @@ class Activation:
             waiting.begin_anew()
 
     def _is_due(self) -> bool:
-        every = self._model.snapshot_every
+        every = self._decider.model.snapshot_every
         return bool(every) and self._state is not None and self._state.version - self._snapshot_version >= (every or 0)
 
     async def _snapshot(self) -> None:
@@ -375,8 +360,8 @@ class Activation:
             await self._log.save_snapshot(
                 self.stream,
                 version=state.version,
-                data=self._model.encode_state(state),
-                fingerprint=self._model.fingerprint,
+                data=self._decider.model.encode_state(state),
+                fingerprint=self._decider.model.fingerprint,
             )
         except EventRayError as error:
             log.warning("no snapshot of %s at version %d: %s", self.stream, state.version, error)

@@ -96,18 +96,18 @@ class Decider:
         outcomes: how commands of the class ended in this process; counted by its activations.
     """
 
-    __slots__ = ("_config", "_model", "_threads", "_warned", "outcomes")
+    __slots__ = ("_threads", "_warned", "config", "model", "outcomes")
 
     def __init__(self, model: AggregateModel, config: Config, threads: Threads | None = None) -> None:
-        self._model = model
-        self._config = config
+        self.model = model
+        self.config = config
         self._threads = threads or Threads(config.blocking_threads_max)
         self._warned: set[str] = set()
         self.outcomes: Outcomes = Counter()
 
     def blocks(self, waiting: Waiting) -> bool:
         """Whether a command has to run in a thread of its own."""
-        command = self._model.commands.get(waiting.item.command)
+        command = self.model.commands.get(waiting.item.command)
         return command is not None and command.blocking
 
     def decide(self, state: Aggregate, mailbox: deque[Waiting]) -> Round:
@@ -116,10 +116,10 @@ class Decider:
         The round ends early at a command that spoils the state, before one that blocks, and before one that uses an
         id of this round again for something else.
         """
-        config = self._config
+        config = self.config
         done = Round(state.version)
         by_id: dict[str, Waiting] = {}
-        with DomainCode(self._model.name):
+        with DomainCode(self.model.name):
             while mailbox and not done.spoiled and len(done.decided) < config.commit_commands_max:
                 waiting = mailbox[0]
                 first = by_id.get(waiting.item.command_id)
@@ -147,7 +147,7 @@ class Decider:
         return done
 
     def _decide_guarded(self, state: Aggregate, waiting: Waiting, done: Round) -> None:
-        with DomainCode(self._model.name):
+        with DomainCode(self.model.name):
             self._decide(state, waiting, done)
 
     def _decide(self, state: Aggregate, waiting: Waiting, done: Round) -> None:
@@ -170,24 +170,24 @@ class Decider:
             done.lookups.append(item.command_id)
 
     def _run(self, state: Aggregate, item: CommandItem) -> list[Event]:
-        command = self._model.commands.get(item.command)
+        command = self.model.commands.get(item.command)
         if command is None:
-            raise UnknownName("command", f"{self._model.name}.{item.command}", tuple(self._model.commands))
+            raise UnknownName("command", f"{self.model.name}.{item.command}", tuple(self.model.commands))
         if item.expected_version is not None and item.expected_version != state.version:
-            raise ConcurrencyConflict(f"{self._model.name}/{state.id}", item.expected_version, state.version)
+            raise ConcurrencyConflict(f"{self.model.name}/{state.id}", item.expected_version, state.version)
         arguments = command.decode(item.args)
         before = state.__dict__.copy()
-        deep_before = self._model.encode_state(state) if self._config.check_purity else b""
+        deep_before = self.model.encode_state(state) if self.config.check_purity else b""
         DomainCode.now(command.where)
         started = time.perf_counter()
         events = command.call(state, arguments)
         took_s = time.perf_counter() - started
-        if took_s > self._config.slow_command_s and not command.blocking:
+        if took_s > self.config.slow_command_s and not command.blocking:
             self._warn(command.where, took_s)
         # Comparing is cheap: values that were not replaced are the same objects.
-        if state.__dict__ != before or (deep_before and self._model.encode_state(state) != deep_before):
+        if state.__dict__ != before or (deep_before and self.model.encode_state(state) != deep_before):
             changed = tuple(k for k in before if state.__dict__.get(k) is not before[k])
-            raise ImpureCommand(f"{self._model.name}/{state.id}", command.name, changed)
+            raise ImpureCommand(f"{self.model.name}/{state.id}", command.name, changed)
         return events
 
     def _warn(self, name: str, took_s: float) -> None:
@@ -200,25 +200,25 @@ class Decider:
             )
 
     def _encode(self, state: Aggregate, events: list[Event], metadata_bytes: int) -> list[tuple[str, int, bytes]]:
-        config, encode = self._config, self._model.events.encode
+        config, encode = self.config, self.model.events.encode
         encoded, total = [], 0
         for event in events:
             one = encode(event)
             size = len(one[2]) + metadata_bytes
             if size > config.event_bytes_max:
-                raise EventTooLarge(f"{self._model.name}/{state.id}: {one[0]}", size, config.event_bytes_max)
+                raise EventTooLarge(f"{self.model.name}/{state.id}: {one[0]}", size, config.event_bytes_max)
             encoded.append(one)
             total += size
         if total > config.commit_bytes_max:
-            where = f"{self._model.name}/{state.id}: all events of one command"
+            where = f"{self.model.name}/{state.id}: all events of one command"
             raise EventTooLarge(where, total, config.commit_bytes_max)
         if len(encoded) > config.command_events_max:
-            where = f"{self._model.name}/{state.id}: number of events of one command"
+            where = f"{self.model.name}/{state.id}: number of events of one command"
             raise EventTooLarge(where, len(encoded), config.command_events_max)
         return encoded
 
     def _apply(self, state: Aggregate, encoded: list[tuple[str, int, bytes]]) -> None:
-        model = self._model
+        model = self.model
         for one in encoded:
             event = model.events.decode(*one)
             try:
@@ -228,7 +228,7 @@ class Decider:
 
     def _failed(self, state: Aggregate, item: CommandItem, error: BaseException) -> EventRayError:
         failed = CommandFailed(
-            f"{self._model.name}/{state.id}",
+            f"{self.model.name}/{state.id}",
             item.command,
             str(error),
             type(error).__name__,

@@ -100,11 +100,9 @@ class PackedHost:
         stream = f"{item.aggregate}/{item.id}"
         decider = self._deciders[item.aggregate]
         return Activation(
-            self._app.aggregates[item.aggregate],
             decider,
             stream,
             self._shard,
-            self._config,
             take_over=False,
             schedule=self._schedule,
         )
@@ -202,9 +200,8 @@ class DedicatedHost:
     """One activation with a process of its own."""
 
     def __init__(self, app: App, aggregate: str, stream: str, shard: ShardPort, config: Config) -> None:
-        model = app.aggregates[aggregate]
-        decider = Decider(model, config)
-        self.activation = Activation(model, decider, stream, shard, config, take_over=True, schedule=self._run)
+        decider = Decider(app.aggregates[aggregate], config)
+        self.activation = Activation(decider, stream, shard, take_over=True, schedule=self._run)
         self._outcomes = decider.outcomes
         self._taken: Outcomes = Counter()
         self.leaving = False

@@ -300,8 +300,8 @@ class Runtime(HistoryAsData, Rebuilding):
 
         async def fold() -> A:
             await self._started
-            stream = f"{model.name}/{id}"
-            return cast(A, await state_at(model, self._shard(stream), stream, at, self.config.read_page_events))
+            shard = self._shard(f"{model.name}/{id}")
+            return cast(A, await state_at(model, shard, id, at, self.config.read_page_events))
 
         return self._engine.spawn(fold())
 

@@ -31,22 +31,23 @@ def replay(model: AggregateModel, state: Aggregate, records: Sequence[Record]) -
 
 
 async def load_state(
-    log: ShardPort, model: AggregateModel, stream: str, *, take_over: bool = False, page_events: int
+    log: ShardPort, model: AggregateModel, id: str, *, take_over: bool = False, page_events: int
 ) -> tuple[Loaded, Aggregate]:
-    """A stream with its first page of events, and the state before those: that of its snapshot, or the first one.
+    """The stream of an instance with its first page of events, and the state before those.
 
-    A snapshot whose bytes hold no state of the class is ignored with a warning.
+    That is the state of its snapshot, or the first one. A snapshot whose bytes hold no state of the
+    class is ignored with a warning.
     """
-    identity = stream.split("/", 1)[1]
+    stream = f"{model.name}/{id}"
     loaded = await log.load(stream, fingerprint=model.fingerprint, take_over=take_over, limit=page_events)
     if loaded.snapshot is None:
-        return loaded, model.new(identity)
+        return loaded, model.new(id)
     try:
-        return loaded, model.decode_state(loaded.snapshot.data, identity, loaded.snapshot.version)
+        return loaded, model.decode_state(loaded.snapshot.data, id, loaded.snapshot.version)
     except EncodingError as error:
         _log.warning("the snapshot of %r cannot be decoded and is ignored: %s", stream, error)
     whole = await log.load(stream, limit=page_events)
-    return replace(whole, token=loaded.token), model.new(identity)
+    return replace(whole, token=loaded.token), model.new(id)
 
 
 async def next_page(log: ShardPort, stream: str, after: int, until: int, page_events: int) -> Sequence[Record]:

@@ -37,9 +37,9 @@ async def positions_at(shards: Mapping[int, ShardPort], moment: datetime) -> dic
 
 
 async def state_at(
-    model: AggregateModel, shard: ShardPort, stream: str, at: int | datetime | None, page_events: int
+    model: AggregateModel, shard: ShardPort, id: str, at: int | datetime | None, page_events: int
 ) -> Aggregate:
-    """Fold a stream up to `at`: a version, a moment, or None for all of it. Starts from the snapshot where it can.
+    """Fold an instance's stream up to `at`: a version, a moment, or None for all. Starts from the snapshot if it can.
 
     Raises:
         ValueError: `at` is negative, beyond the stream's end, or a naive datetime.
@@ -47,7 +47,8 @@ async def state_at(
     """
     if isinstance(at, bool) or (isinstance(at, int) and at < 0):
         raise ValueError(f"at={at!r}: a version is 0 or above")
-    loaded, state = await load_state(shard, model, stream, page_events=page_events)
+    stream = f"{model.name}/{id}"
+    loaded, state = await load_state(shard, model, id, page_events=page_events)
     upto = await shard.version_at(stream, microseconds(at)) if isinstance(at, datetime) else at
     if upto is None:
         upto = loaded.version

@@ -41,7 +41,7 @@ class Running:
         config = Config(**settings)
         decider = Decider(MODEL, config)
         self.outcomes = decider.outcomes
-        self.activation = Activation(MODEL, decider, STREAM, shard, config, take_over=take_over, schedule=self._run)
+        self.activation = Activation(decider, STREAM, shard, take_over=take_over, schedule=self._run)
 
     def _run(self, activation: Activation) -> None:
         self.tasks.append(asyncio.get_running_loop().create_task(activation.run()))
@@ -166,11 +166,9 @@ async def test_a_change_deep_in_the_state_is_found_on_request(shard: Shard, chec
     config = Config(check_purity=check_purity)
     tasks = []
     activation = Activation(
-        model,
         Decider(model, config),
         "Notebook/a",
         shard,
-        config,
         take_over=False,
         schedule=lambda activation: tasks.append(asyncio.ensure_future(activation.run())),
     )

@@ -119,14 +119,14 @@ async def _live_and_replayed(events: list[Kept], snapshot_at: int, page_events: 
         if live.version == snapshot_at:
             data = KEEPER.encode_state(live)
             await shard.save_snapshot(stream, version=snapshot_at, data=data, fingerprint=KEEPER.fingerprint)
-    loaded, begun = await load_state(shard, KEEPER, stream, page_events=100)
+    loaded, begun = await load_state(shard, KEEPER, "a", page_events=100)
     assert begun.version == (snapshot_at if 0 < snapshot_at <= len(events) else 0)
     for record in loaded.records:
         replay(KEEPER, begun, [record])
     plain = KEEPER.new("a")
     for record in await shard.read_stream(stream, limit=100):
         replay(KEEPER, plain, [record])
-    paged = await state_at(KEEPER, shard, stream, None, page_events)
+    paged = await state_at(KEEPER, shard, "a", None, page_events)
     for state in (begun, plain, paged):
         assert state.version == live.version == len(events)
         assert same(KEEPER.state_of(state), KEEPER.state_of(live))
@@ -165,7 +165,7 @@ async def test_a_snapshot_that_holds_no_state_is_ignored_with_a_warning(
         one = Running(shard, take_over=True, load_page_events=2)
         assert (await one.send("withdraw", Decimal(5)))[1].version == 6
         assert (await one.send("deposit", Decimal(1)))[1].version == 7
-        state = await state_at(MODEL, shard, STREAM, 4, 2)
+        state = await state_at(MODEL, shard, "alice", 4, 2)
     assert isinstance(state, Account)
     assert state.balance == 4
     assert caplog.text.count("cannot be decoded") == 2
@@ -182,7 +182,7 @@ async def test_a_moment_that_lies_ahead_is_the_state_as_it_is_then(
         return await version_at(*args)
 
     monkeypatch.setattr(shard, "version_at", others_append_first)
-    state = await state_at(MODEL, shard, STREAM, datetime(9000, 1, 1, tzinfo=UTC), 10)
+    state = await state_at(MODEL, shard, "alice", datetime(9000, 1, 1, tzinfo=UTC), 10)
     assert state.version == 2
 
 
