@@ -86,12 +86,13 @@ class Lanes:
         self._open[key] = open + 1
         return None
 
-    def take(self) -> list[Job]:
-        """The jobs of the next call; of their lanes nothing else can be taken until these are answered."""
+    def take(self, lanes_max: int) -> list[Job]:
+        """The jobs of the next call, of so many lanes; of these nothing else can be taken until they are answered."""
         ready, behind, commands_max = self._ready, self._behind, self._config.batch_commands_max
         jobs: list[Job] = []
         room = self._config.batch_bytes_max
-        while ready and room > 0 and len(jobs) < commands_max:
+        while ready and lanes_max and room > 0 and len(jobs) < commands_max:
+            lanes_max -= 1
             job, _ = ready.popitem(last=False)
             jobs.append(job)
             room -= job.size

@@ -18,6 +18,7 @@ BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
 AGAIN, FULL = Kind.AGAIN, Kind.FULL  # found faster than in the enum
+HALVED_FROM = 64  # instances that a call takes at least, if there are so many
 FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
 
@@ -103,7 +104,18 @@ class Link:
         if self._blame.cases and self._find_culprit(self._channel):
             return
         while self._lanes.ready and self._may_start():
-            self._start(self._lanes.take(), self._channel)
+            self._start(self._lanes.take(self._share()), self._channel)
+
+    def _share(self) -> int:
+        """How many instances the next call may take: of many, half, where the others can leave as a second call.
+
+        All that go in one call come back in one reply: then client and target would work by turns, and never together.
+        """
+        flights = self._flights
+        is_first = not flights.unanswered
+        if is_first and self._router.traffic.unanswered + 1 >= self._router.config.link_batches_max:
+            return self._lanes.ready
+        return max(HALVED_FROM, (self._lanes.ready + flights.commands_unanswered + 1) // 2)
 
     def _may_start(self) -> bool:
         """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear.

@@ -13,6 +13,7 @@ import pytest
 from eventray.domain.errors import CommandPoisoned, CommandTimeout, Overloaded, ShardUnavailable
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
+from eventray.runtime.link import HALVED_FROM
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answer, Batch, Kind, Reply
 
@@ -139,6 +140,25 @@ async def test_few_that_come_while_many_wait_for_their_first_reply_go_with_the_n
     assert target.sent()[1] == ["few", "k0", "k1", "k2", "k3"]
     target.release.set()
     await asyncio.gather(*many, *few, *enough)
+
+
+async def test_many_leave_in_two_calls_so_that_client_and_target_work_at_once() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    many = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(4 * HALVED_FROM)))
+    await target.second.wait()
+    assert [len(batch) for batch in target.sent()] == [2 * HALVED_FROM, 2 * HALVED_FROM]
+    target.release.set()
+    await asyncio.gather(*many)
+
+
+@pytest.mark.parametrize(("instances", "calls_max"), [(HALVED_FROM, 2), (4 * HALVED_FROM, 1)])
+async def test_few_and_those_who_may_have_one_call_only_leave_in_one(instances: int, calls_max: int) -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=calls_max))
+    await asyncio.gather(*send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(instances))))
+    assert [len(batch) for batch in target.sent()] == [instances]
 
 
 async def test_a_second_call_waits_while_other_targets_have_not_replied_and_a_first_one_never_does() -> None:
