@@ -7,10 +7,12 @@ copied as it was at one moment; two shards may be of different moments. Views ar
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -19,7 +21,7 @@ from threading import Lock
 from eventray.domain.errors import ShardUnavailable, StoreCorrupted, StoreUnavailable
 from eventray.store import schema
 from eventray.store.failures import FILE_ERRORS, translated
-from eventray.store.files import make_empty_directory, sync
+from eventray.store.files import make_empty_directory, sync, write_back
 from eventray.store.manifest import NAME, Manifest, read_sealed, write_sealed
 from eventray.store.moving import shard_file
 from eventray.store.parallel import Progress
@@ -124,14 +126,16 @@ def _copy_from(connection: sqlite3.Connection, target: Path, count: Callable[[in
         nonlocal before
         count((total - remaining - before) * page_bytes)
         before = total - remaining
+        write_back(written)
 
-    copy = sqlite3.connect(target, isolation_level=None)
+    written = os.open(target, os.O_RDONLY)
     try:
-        copy.execute("PRAGMA journal_mode=OFF")
-        copy.execute("PRAGMA synchronous=OFF")
-        connection.backup(copy, pages=_STEP_PAGES, progress=step, sleep=0)
+        with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            copy.execute("PRAGMA journal_mode=OFF")
+            copy.execute("PRAGMA synchronous=OFF")
+            connection.backup(copy, pages=_STEP_PAGES, progress=step, sleep=0)
     finally:
-        copy.close()
+        os.close(written)  # after SQLite's: closing a file takes this process's locks on it away
     return ShardEnd(position, digest.hex())
 
 

@@ -80,6 +80,21 @@ def test_a_backup_is_private_and_no_store(sound_store: Path, tmp_path: Path) -> 
     assert (described.app, described.events, described.backup_taken_at is not None) == (sample.APP, 120, True)
 
 
+def test_copies_go_to_disk_while_they_are_made(
+    sound_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised: set[str] = set()
+
+    def advise(fd: int, offset: int, length: int, advice: int) -> None:
+        assert (offset, length, advice) == (0, 0, 4)  # all of the file; POSIX_FADV_DONTNEED of Linux
+        advised.add(Path(f"/proc/self/fd/{fd}").readlink().name)
+
+    monkeypatch.setattr("os.posix_fadvise", advise, raising=False)
+    monkeypatch.setattr("os.POSIX_FADV_DONTNEED", 4, raising=False)
+    report = backup(sound_store, tmp_path / "kept")
+    assert advised == {f"shard-{index:04d}.db" for index in report.positions}
+
+
 @pytest.mark.parametrize("there", ["file", "shard-0000.db", "store.json"])
 def test_a_folder_that_holds_anything_is_left_as_it_is(sound_store: Path, tmp_path: Path, there: str) -> None:
     target = tmp_path / "target"
