@@ -26,7 +26,7 @@ from eventray.domain.errors import (
     StoreUnavailable,
 )
 from eventray.runtime.decide import Decider, Round, Waiting, answer_all, reused
-from eventray.runtime.metrics import Outcome, outcome_of
+from eventray.runtime.outcomes import Outcome, outcome_of
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.streamlog import load_state, next_page, read_versions, replay
 from eventray.runtime.wire import Answerer, CommandItem, Kind, ReceiptData, full

@@ -20,8 +20,8 @@ from eventray.domain.errors import (
     UnknownName,
 )
 from eventray.runtime.guard import DomainCode
-from eventray.runtime.metrics import Outcomes, outcome_of
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.outcomes import Outcomes, outcome_of
 from eventray.runtime.quota import RETRY_AFTER_S
 from eventray.runtime.viewstate import ViewState
 from eventray.runtime.wire import Answerer, Kind, QueryItem

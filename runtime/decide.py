@@ -28,8 +28,8 @@ from eventray.domain.errors import (
 from eventray.domain.messages import Event
 from eventray.runtime.config import Config
 from eventray.runtime.guard import DomainCode
-from eventray.runtime.metrics import Outcomes
 from eventray.runtime.model import AggregateModel
+from eventray.runtime.outcomes import Outcomes
 from eventray.runtime.threads import Threads
 from eventray.runtime.wire import Answerer, CommandItem, Kind
 from eventray.store.records import NewCommand, NewRecord, maker

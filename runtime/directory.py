@@ -18,12 +18,11 @@ import ray
 from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError, UnknownName
-from eventray.runtime.actors import Plan, ViewShell, named
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.lease import Lease
-from eventray.runtime.metrics import Outcomes
 from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.nodes import SPREAD
+from eventray.runtime.outcomes import Outcomes
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import (
     DIRECTORY,
@@ -39,6 +38,8 @@ from eventray.runtime.remote import (
 from eventray.runtime.reporting import Reporting
 from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
+from eventray.runtime.shell import Plan, named
+from eventray.runtime.shell_view import ViewShell
 from eventray.runtime.staging import KeepsSaves
 from eventray.runtime.status import Status, ViewStatus
 from eventray.runtime.tailing import Tails

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from eventray.domain.errors import ConcurrencyConflict, Rejected
+from eventray.runtime.outcomes import Outcomes
 from eventray.runtime.status import AggregateStatus, ShardStatus, ViewStatus
 from eventray.store.shard import Written
-
-Outcome = Literal["answered", "duplicate", "refused", "failed", "overloaded", "stale"]
-Outcomes = Counter[Outcome]  # how often what was asked of somebody ended in which way
 
 
 class Metric(NamedTuple):
@@ -99,21 +95,10 @@ METRICS = {
 }
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """How a command or query ended that got an error."""
-    return "refused" if isinstance(error, Rejected | ConcurrencyConflict) else "failed"
-
-
 def of_commands(aggregate: str, outcomes: Outcomes) -> Iterator[Sample]:
     """The commands of an aggregate class."""
     for outcome, count in outcomes.items():
         yield Sample("eventray_commands_total", count, (aggregate, outcome))
-
-
-def with_refused(outcomes: Outcomes, refused: int) -> Outcomes:
-    """The outcomes and what was not even taken."""
-    not_taken: Outcomes = Counter({"overloaded": refused})
-    return outcomes + not_taken
 
 
 def of_activations(aggregates: Iterable[AggregateStatus]) -> Iterator[Sample]:

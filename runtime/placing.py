@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventray.domain.errors import EventRayError
-from eventray.runtime.actors import ActivationShell, Plan, named
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.nodes import alive_nodes, pinned_to
 from eventray.runtime.placement import Dedicated
 from eventray.runtime.remote import ask_status, call_patiently, find_actor, is_gone, kill, names_of
 from eventray.runtime.room import ACTIVATIONS_LEAST, Nodes, best_node, chosen_by_ray, lacking, rooms
+from eventray.runtime.shell import Plan, named
+from eventray.runtime.shell_activation import ActivationShell
 from eventray.runtime.status import ActivationStatus, AggregateStatus
 from eventray.runtime.thrash import Thrash
 from eventray.runtime.watching import watched

@@ -18,8 +18,9 @@ from eventray.domain.errors import (
 )
 from eventray.runtime.answering import Answering
 from eventray.runtime.config import Config
-from eventray.runtime.metrics import Sample, of_view, with_refused
+from eventray.runtime.metrics import Sample, of_view
 from eventray.runtime.model import ProjectionModel
+from eventray.runtime.outcomes import with_refused
 from eventray.runtime.patience import until_back
 from eventray.runtime.rebuild_fold import Fold, Folded, follow_fold
 from eventray.runtime.saves import Saves

@@ -16,13 +16,13 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from eventray.domain.errors import EventRayError
-from eventray.runtime.actors import Plan
 from eventray.runtime.collector import COLLECT_AFTER_OBJECTS
 from eventray.runtime.model import ProjectionModel
 from eventray.runtime.nodes import id_of
 from eventray.runtime.rebuild_fold import PAGE_EVENTS, Fold, Folded, Want, merged, nothing, parts_of, run_fold
 from eventray.runtime.rebuild_sources import StorePlace, reader
 from eventray.runtime.remote import PATIENCE_S, RemoteShard, dump_error, load_error, locating
+from eventray.runtime.shell import Plan
 from eventray.runtime.units import Unit
 from eventray.store.records import ShardPage
 

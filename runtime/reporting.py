@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eventray.runtime.metrics import Outcomes, Sample, of_activations, of_commands, of_parts
+from eventray.runtime.metrics import Sample, of_activations, of_commands, of_parts
+from eventray.runtime.outcomes import Outcomes
 from eventray.runtime.placing import Placer
 from eventray.runtime.remote import ask_status
 from eventray.runtime.serving import Serving

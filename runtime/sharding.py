@@ -11,11 +11,12 @@ from typing import Any
 from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable
-from eventray.runtime.actors import Plan, Shard
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.looking import Dealer, look_on, lost
 from eventray.runtime.nodes import Node, alive_nodes, id_of, pinned_to, shown, this_node
 from eventray.runtime.remote import PATIENCE_S, ask_status, call, end_all, find_actor, kill, patiently
+from eventray.runtime.shell import Plan
+from eventray.runtime.shell_shard import Shard
 from eventray.runtime.status import ShardStatus
 from eventray.runtime.watching import watched
 from eventray.store.manifest import Manifest

@@ -15,7 +15,6 @@ from ray.exceptions import RayError
 from ray.util import list_named_actors
 
 from eventray.domain.errors import AppEnded, EventRayError, StoreLocked, UnknownName
-from eventray.runtime.actors import Plan
 from eventray.runtime.app import App
 from eventray.runtime.channel import Channel, TargetLost, ViewMoved
 from eventray.runtime.config import Config
@@ -42,6 +41,7 @@ from eventray.runtime.remote import (
     pickled,
 )
 from eventray.runtime.remote_checkpoints import RemoteCheckpoints
+from eventray.runtime.shell import Plan
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
 from eventray.runtime.units import Unit

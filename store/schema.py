@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3  # who only opens envelopes (`rows`) needs none
 
 FORMAT = 1
 DIGEST_BYTES = 32

@@ -23,11 +23,12 @@ def test_importing_eventray_imports_no_ray() -> None:
 def test_nothing_but_the_ray_modules_of_the_runtime_imports_ray() -> None:
     places = {"lease.py", "looking.py", "nodes.py", "placing.py", "sharding.py", "watching.py"}
     allowed = {
-        "actors.py",
         "directory.py",
         "metrics_ray.py",
         "ray_setup.py",
         "remote.py",
+        "shell.py",
+        "shell_activation.py",
         "tailing.py",
         "transport_ray.py",
         *places,

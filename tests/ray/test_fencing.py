@@ -18,10 +18,12 @@ import pytest
 
 import eventray
 from eventray import Receipt, Rejected, Runtime
-from eventray.runtime.actors import ActivationShell, Shard, named
 from eventray.runtime.directory import actor_options
 from eventray.runtime.model import aggregate_model
 from eventray.runtime.remote import ActorChannel, call_patiently, kill
+from eventray.runtime.shell import named
+from eventray.runtime.shell_activation import ActivationShell
+from eventray.runtime.shell_shard import Shard
 from eventray.runtime.watching import watched
 from eventray.runtime.wire import Batch, CommandItem, Kind
 from tests.ray.freezing import (
