@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import eventray
 from benchmarks.durability import require_syncs
 from benchmarks.harness import Bench
 from benchmarks.own_ray import own_ray
-from eventray import Aggregate, App, Command, Dedicated, Event, Packed, Receipt, Runtime, command
+from eventray import Aggregate, App, Command, Dedicated, Event, Packed, Receipt, command
+
+if TYPE_CHECKING:
+    from eventray import Runtime  # the actors import this module for its classes: they need no client
 
 Where = Literal["packed", "dedicated", "local"]
 SHARDS = 4

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from eventray.domain.aggregate import Aggregate
-from eventray.domain.annotated import resolve
+from eventray.domain.annotated import resolve, with_subclasses
 from eventray.domain.errors import UnknownName
 from eventray.domain.hints import resolve_class
 from eventray.domain.messages import Event
@@ -146,8 +146,10 @@ def _rebuild(
     placement: dict[type[Aggregate], Placement],
     events: tuple[type[Event], ...],
 ) -> App:
-    del events  # they travel with the app so that classes derived from a base class are there, too
-    gc.collect()  # a class that arrives again is made and dropped for the one that is there: a subclass until collected
+    # They travel with the app so that classes derived from a base class are there, too. One that arrives again is made
+    # and dropped for the one that is there: a subclass until it is collected.
+    if with_subclasses(events) != frozenset(events):
+        gc.collect()
     return App(name, aggregates=aggregates, projections=projections, placement=placement)
 
 

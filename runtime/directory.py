@@ -146,7 +146,7 @@ class Directory(Pulsing, KeepsSaves):
         self._serving = Serving(self._app, self._checkpoints)
         await self._serving.load()
         self._shards = Shards(plan, self._manifest, self._me, actor_options)
-        self._placer = Placer(plan, self._app, self._me, self._manifest, actor_options)
+        self._placer = Placer(plan, self._app, self._me, self._manifest, self._shards.actors, actor_options)
         where = plan.app_name, plan.directory
         self._reporting = Reporting(where, self._shards, self._placer, self._serving, lambda: self._views)
         self._tails = Tails(plan.app_name, plan.config, self._me, self._manifest.shards, actor_options)

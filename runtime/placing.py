@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -59,6 +59,7 @@ class _Class:
     name: str
     placement: Dedicated
     thrash: Thrash
+    shell: Any  # its actor class, one for all: Ray keeps each one that it is given for ever
     placed: dict[str, _Placed] = field(default_factory=dict)
     waiting: deque[tuple[str, asyncio.Future[None]]] = field(default_factory=deque)
     starting: dict[str, asyncio.Future[None]] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Placer:
 
     Args:
         directory: the actor that this runs in: activations ask it where their shard is, and tell it of restarts.
+        shards: the actors of the shards that are there now.
         options: Ray options of an actor by name and namespace.
     """
 
@@ -84,17 +86,19 @@ class Placer:
         app: App,
         directory: Any,
         manifest: Manifest,
+        shards: Mapping[int, Any],
         options: Callable[[str, str], dict[str, Any]],
     ) -> None:
         self._plan = plan
         self._directory = directory
         self._manifest = manifest
+        self._shards = shards
         self._options = options
         self._closed = False
         self._since = datetime.now(UTC)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._classes = {
-            name: _Class(name, placement, Thrash(name))
+            name: _Class(name, placement, Thrash(name), watched(named(ActivationShell, name)))
             for name in app.aggregates
             if isinstance(placement := app.placement_of(name), Dedicated)
         }
@@ -201,7 +205,7 @@ class Placer:
 
     async def _actor(self, cls: _Class, one: _Placed) -> Any:
         """Make the actor, as soon as the one before has given up its name."""
-        placement, aggregate = cls.placement, cls.name
+        placement = cls.placement
         index = self._manifest.shard_of(one.stream)
         options = self._options(one.stream, self._plan.app_name) | {
             "num_cpus": placement.num_cpus,
@@ -213,12 +217,12 @@ class Placer:
             options["label_selector"] = dict(placement.label_selector)
         if one.node is not None:
             options |= pinned_to(one.node)
-        shell = watched(named(ActivationShell, aggregate)).options(**options)
+        shell = cls.shell.options(**options)
         id = one.stream.split("/", 1)[1]
         deadline = time.monotonic() + NAME_FREE_S
         while True:
             try:
-                return shell.remote(self._plan, self._directory, aggregate, id, index)
+                return shell.remote(self._plan, self._directory, cls.name, id, index, self._shards.get(index))
             except ValueError as error:
                 if "already taken" not in str(error) or time.monotonic() > deadline:
                     raise

@@ -155,12 +155,15 @@ class RemoteShard:
     A call that fails on the way is sent again until `patience_s`, to wherever the shard is then: reads can be repeated,
     and an append carries the ids and the version by which its shard recognises it. A shard that is lost ends the call
     at once, in `ShardUnavailable`. `close` closes this end only.
+
+    Args:
+        actor: where it was last seen; None: it has to be located first.
     """
 
-    def __init__(self, index: int, locate: Locate, patience_s: float) -> None:
+    def __init__(self, index: int, locate: Locate, patience_s: float, actor: Any = None) -> None:
         self.index = index
         self._locate = locate
-        self._actor: Any = None
+        self._actor = actor
         self._patience_s = patience_s
         self._closed = False
 

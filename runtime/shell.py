@@ -24,6 +24,8 @@ from eventray.runtime.remote import answered, dump_error
 from eventray.runtime.watching import Pulsing
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands
 
+SPARE_AFTER_S = 1.0  # the first caller need not wait for a full collection
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -72,7 +74,7 @@ class Shell(Pulsing):
                     raise TargetLost("it is closed: it was passivated, or its app is ending")
                 if self._inbox is None:
                     self._inbox = await self._start()
-                    spare_the_collector()
+                    asyncio.get_running_loop().call_later(SPARE_AFTER_S, spare_the_collector)
                 if self._publishing is None:
                     self._publishing = asyncio.get_running_loop().create_task(self._publish())
         return self._inbox

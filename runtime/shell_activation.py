@@ -24,15 +24,15 @@ TELL_S = 5.0  # how often the Directory hears how commands ended: as often as it
 
 
 class ActivationShell(Shell):
-    """One dedicated activation."""
+    """One dedicated activation; `shard` is the actor of its shard when it is made, None if there is none then."""
 
-    def __init__(self, plan: Plan, directory: Any, aggregate: str, id: str, shard_index: int) -> None:
+    def __init__(self, plan: Plan, directory: Any, aggregate: str, id: str, shard_index: int, shard: Any) -> None:
         super().__init__()
         self._plan = plan
         self._directory = directory
         self._aggregate = aggregate
         self._id = id
-        self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S)
+        self._shard = RemoteShard(shard_index, partial(call, directory.locate), PATIENCE_S, shard)
         self._app: App | None = None
         self._host: DedicatedHost | None = None
 
@@ -41,15 +41,14 @@ class ActivationShell(Shell):
 
     async def _start(self) -> Inbox:
         config = self._plan.config
-        if self._app is None:
-            self._app = self._plan.load_app()
-            if ray.get_runtime_context().was_current_actor_reconstructed:
-                with contextlib.suppress(TargetLost):  # a Directory that is away does not count it
-                    await call(self._directory.restarted, self._aggregate)
+        self._app = self._app or self._plan.load_app()
         self._host = DedicatedHost(self._app, self._aggregate, f"{self._aggregate}/{self._id}", self._shard, config)
         return Inbox(new_epoch(), self._host.handle, config)
 
     async def _publish(self) -> None:
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            with contextlib.suppress(TargetLost, EventRayError):  # a Directory that is away does not count it
+                await call(self._directory.restarted, self._aggregate)
         while True:
             await asyncio.sleep(TELL_S)
             await self._tell_outcomes()

@@ -194,7 +194,7 @@ def cut_off_activation(runtime: Runtime, id: str) -> Any:
     transport: Any = runtime._transport
     index = transport.shard_of(f"Tally/{id}")
     shell = named(ActivationShell, "Tally")
-    return second(runtime, shell, "cut-off", transport._directory, "Tally", id, index)
+    return second(runtime, shell, "cut-off", transport._directory, "Tally", id, index, None)
 
 
 def test_a_superseded_activation_answers_nothing_and_runs_nothing_again(

@@ -46,7 +46,7 @@ class World:
         classes: list[type[Aggregate]] = [Robot, Sensor]
         app = App("tests", aggregates=classes, placement={cls: placements[cls.__name__] for cls in classes})
         plan: Any = SimpleNamespace(app_name="tests")
-        self.placer = Placer(plan, app, None, None, lambda name, namespace: {})  # type: ignore[arg-type]
+        self.placer = Placer(plan, app, None, None, {}, lambda name, namespace: {})  # type: ignore[arg-type]
 
         async def actor(placer: Placer, cls: Any, one: Any) -> Actor:
             self.made.append(Actor(one.stream, one.node, self.made_busy))
