@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError, UnknownName
 from eventray.runtime.channel import TargetLost
+from eventray.runtime.front import actor_class
 from eventray.runtime.lease import Lease
 from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.nodes import SPREAD
@@ -38,13 +39,13 @@ from eventray.runtime.remote import (
 from eventray.runtime.reporting import Reporting
 from eventray.runtime.serving import Serving
 from eventray.runtime.sharding import Shards
-from eventray.runtime.shell import Plan, named
+from eventray.runtime.shell import Plan
 from eventray.runtime.shell_view import ViewShell
 from eventray.runtime.staging import KeepsSaves
 from eventray.runtime.status import Status, ViewStatus
 from eventray.runtime.tailing import Tails
 from eventray.runtime.units import Unit
-from eventray.runtime.watching import Pulsing, Watch, watched
+from eventray.runtime.watching import Watch
 from eventray.store.checkpoints import CheckpointStore
 from eventray.store.manifest import Manifest
 from eventray.store.migrate import open_manifest
@@ -65,7 +66,7 @@ class Started:
     serving: dict[str, int]
 
 
-class Directory(Pulsing, KeepsSaves):
+class Directory(KeepsSaves):
     """One per app, named `directory` in the app's namespace."""
 
     def __init__(self, plan: Plan, shards: int | None, detached: bool) -> None:
@@ -168,7 +169,7 @@ class Directory(Pulsing, KeepsSaves):
 
     def _find_view(self, unit: Unit) -> Any:
         actor_name = f"view/{unit}"
-        return find_actor(actor_name, self._plan.app_name) or watched(named(ViewShell, unit.view)).options(
+        return find_actor(actor_name, self._plan.app_name) or actor_class(ViewShell, unit.view).options(
             **actor_options(actor_name, self._plan.app_name), **SPREAD
         ).remote(self._plan, self._me, unit, self._manifest.shards, self._manifest.generation)
 

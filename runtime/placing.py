@@ -14,15 +14,15 @@ from typing import Any
 from eventray.domain.errors import EventRayError
 from eventray.runtime.app import App
 from eventray.runtime.channel import TargetLost
+from eventray.runtime.front import actor_class
 from eventray.runtime.nodes import alive_nodes, pinned_to
 from eventray.runtime.placement import Dedicated
 from eventray.runtime.remote import ask_status, call_patiently, find_actor, is_gone, kill, names_of
 from eventray.runtime.room import ACTIVATIONS_LEAST, Nodes, best_node, chosen_by_ray, lacking, rooms
-from eventray.runtime.shell import Plan, named
+from eventray.runtime.shell import Plan
 from eventray.runtime.shell_activation import ActivationShell
 from eventray.runtime.status import ActivationStatus, AggregateStatus
 from eventray.runtime.thrash import Thrash
-from eventray.runtime.watching import watched
 from eventray.store.manifest import Manifest
 
 log = logging.getLogger("eventray.runtime")
@@ -98,7 +98,7 @@ class Placer:
         self._since = datetime.now(UTC)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._classes = {
-            name: _Class(name, placement, Thrash(name), watched(named(ActivationShell, name)))
+            name: _Class(name, placement, Thrash(name), actor_class(ActivationShell, name))
             for name in app.aggregates
             if isinstance(placement := app.placement_of(name), Dedicated)
         }

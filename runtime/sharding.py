@@ -12,13 +12,13 @@ from ray.exceptions import RayError
 
 from eventray.domain.errors import EventRayError, ShardUnavailable
 from eventray.runtime.channel import TargetLost
+from eventray.runtime.front import actor_class
 from eventray.runtime.looking import Dealer, look_on, lost
 from eventray.runtime.nodes import Node, alive_nodes, id_of, pinned_to, shown, this_node
 from eventray.runtime.remote import PATIENCE_S, ask_status, call, end_all, find_actor, kill, patiently
 from eventray.runtime.shell import Plan
 from eventray.runtime.shell_shard import Shard
 from eventray.runtime.status import ShardStatus
-from eventray.runtime.watching import watched
 from eventray.store.manifest import Manifest
 
 log = logging.getLogger("eventray.runtime")
@@ -221,7 +221,7 @@ class Shards:
             await end_all(self._plan.app_name, name.__eq__)
         self._bystanders[index] = set(self._alive)
         self.actors[index] = (
-            watched(Shard)
+            actor_class(Shard)
             .options(**self._options(name, self._plan.app_name), **pinned_to(node.id))
             .remote(self._plan, self._directory, index)
         )

@@ -21,7 +21,6 @@ from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
 from eventray.runtime.inbox import Inbox
 from eventray.runtime.remote import answered, dump_error
-from eventray.runtime.watching import Pulsing
 from eventray.runtime.wire import Batch, pack_reply, unpack_commands
 
 SPARE_AFTER_S = 1.0  # the first caller need not wait for a full collection
@@ -49,7 +48,7 @@ def new_epoch() -> int:
     return int.from_bytes(os.urandom(6))
 
 
-class Shell(Pulsing):
+class Shell:
     """What all targets share: a start that happens once, and an inbox for batches."""
 
     _plan: Plan
@@ -108,8 +107,3 @@ class Shell(Pulsing):
     async def wake(self) -> None:
         """Start, if it has not yet."""
         await self._ready()
-
-
-def named(shell: type[Shell], name: str) -> type[Shell]:
-    """The shell under a name of the user's domain, as `ray list actors` and the dashboard show it."""
-    return type(name, (shell,), {"__doc__": shell.__doc__, "__module__": "eventray"})

@@ -13,12 +13,12 @@ from eventray.domain.errors import EventRayError
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.collector import spare_the_collector
 from eventray.runtime.config import Config
+from eventray.runtime.front import actor_class
 from eventray.runtime.metrics import Sample
 from eventray.runtime.metrics_ray import publish_regularly
 from eventray.runtime.nodes import NODE_SHOWN_CHARS, pinned_to, this_node
 from eventray.runtime.remote import RemoteShard, answered, call, find_actor, names_of
 from eventray.runtime.tail import Tail as TailEngine
-from eventray.runtime.watching import Pulsing, watched
 from eventray.runtime.wire import pack_page, unpack_page
 from eventray.store.records import ShardPage
 
@@ -31,7 +31,7 @@ FOLLOWERS_LEAST = 2  # a lone view reads the shards itself: one hop less
 ASK_AGAIN_S = 1.0  # a view that has no tail, or has lost it, asks the Directory again
 
 
-class Tail(Pulsing):
+class Tail:
     """Reads the shards once for all views of its node. It keeps nothing that is not in the shards."""
 
     def __init__(self, app_name: str, config: Config, directory: Any, shards: int) -> None:
@@ -126,5 +126,5 @@ class Tails:
         if followers < FOLLOWERS_LEAST and name not in self.actors:
             return None
         options = {**self._options(name, self._app_name), **pinned_to(node), "get_if_exists": True}
-        self.actors[name] = watched(Tail).options(**options).remote(*self._make)
+        self.actors[name] = actor_class(Tail).options(**options).remote(*self._make)
         return self.actors[name]

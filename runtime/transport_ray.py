@@ -19,6 +19,7 @@ from eventray.runtime.app import App
 from eventray.runtime.channel import Channel, TargetLost, ViewMoved
 from eventray.runtime.config import Config
 from eventray.runtime.directory import Directory, Started, actor_options
+from eventray.runtime.front import actor_class
 from eventray.runtime.nodes import pinned_to, this_node
 from eventray.runtime.placement import Packed
 from eventray.runtime.ray_setup import ensure_ray
@@ -45,7 +46,6 @@ from eventray.runtime.shell import Plan
 from eventray.runtime.status import Status
 from eventray.runtime.transport import activation_target, shard_target
 from eventray.runtime.units import Unit
-from eventray.runtime.watching import watched
 from eventray.store.port import CheckpointPort, ShardPort
 
 ENDING_POLL_S = 0.1
@@ -148,7 +148,7 @@ class RayTransport:
             if other is None:
                 with contextlib.suppress(ValueError):
                     return (
-                        watched(Directory)
+                        actor_class(Directory)
                         .options(**actor_options(DIRECTORY, self._name), **pinned_to(this_node()))
                         .remote(plan, mine["shards"], mine["detached"])
                     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,23 +20,7 @@ from eventray.runtime.config import Config
 
 log = logging.getLogger("eventray.runtime")
 
-PULSE = "pulse"
-PULSES_AT_ONCE = 64  # the Directory is watched by every shard
 LOOKS_MAX = 10  # without an answer; looks, not seconds: a watcher that is itself held up is more patient for that
-
-
-class Pulsing:
-    """What can be watched; its actor class is made by `watched`."""
-
-    @ray.method(concurrency_group=PULSE)
-    async def pulse(self) -> int:
-        """Its process id; answers as long as that process runs."""
-        return os.getpid()
-
-
-def watched(shell: type[Pulsing]) -> Any:
-    """The actor class of a shell, with a thread for its pulse."""
-    return ray.remote(concurrency_groups={PULSE: PULSES_AT_ONCE})(shell)  # type: ignore[call-overload]
 
 
 class Watch:

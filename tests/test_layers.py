@@ -27,6 +27,7 @@ def test_nothing_but_the_ray_modules_of_the_runtime_imports_ray() -> None:
         "metrics_ray.py",
         "ray_setup.py",
         "remote.py",
+        "front.py",
         "shell.py",
         "shell_activation.py",
         "tailing.py",

@@ -19,12 +19,11 @@ import pytest
 import eventray
 from eventray import Receipt, Rejected, Runtime
 from eventray.runtime.directory import actor_options
+from eventray.runtime.front import actor_class
 from eventray.runtime.model import aggregate_model
 from eventray.runtime.remote import ActorChannel, call_patiently, kill
-from eventray.runtime.shell import named
 from eventray.runtime.shell_activation import ActivationShell
 from eventray.runtime.shell_shard import Shard
-from eventray.runtime.watching import watched
 from eventray.runtime.wire import Batch, CommandItem, Kind
 from tests.ray.freezing import (
     Step,
@@ -133,7 +132,7 @@ def test_a_shard_that_only_computes_for_long_is_left_alone(start: Start, name: s
 def second(runtime: Runtime, shell: type[Any], name: str, *arguments: Any) -> Any:
     """One more actor like one that the Directory has made."""
     options = actor_options(name, runtime.app_name)
-    return watched(shell).options(**options).remote(runtime._transport.started.plan, *arguments)  # type: ignore[attr-defined]
+    return actor_class(shell).options(**options).remote(runtime._transport.started.plan, *arguments)  # type: ignore[attr-defined]
 
 
 def test_the_new_shard_of_a_run_kills_a_frozen_holder_of_its_lock(start: Start, tmp_path: Path, name: str) -> None:
@@ -193,8 +192,7 @@ def cut_off_activation(runtime: Runtime, id: str) -> Any:
     """An activation that the Directory does not know."""
     transport: Any = runtime._transport
     index = transport.shard_of(f"Tally/{id}")
-    shell = named(ActivationShell, "Tally")
-    return second(runtime, shell, "cut-off", transport._directory, "Tally", id, index, None)
+    return second(runtime, ActivationShell, "cut-off", transport._directory, "Tally", id, index, None)
 
 
 def test_a_superseded_activation_answers_nothing_and_runs_nothing_again(
