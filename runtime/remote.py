@@ -18,6 +18,7 @@ from eventray.domain.errors import EventRayError, ShardUnavailable
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.units import Unit
 from eventray.runtime.wire import Batch, BatchRefused, Reply, pack_batch, unpack_page, unpack_reply
+from eventray.runtime.wire_shard import Append, pack_append, unpack_loaded, unpack_result
 from eventray.store.records import (
     BatchResult,
     Committed,
@@ -177,7 +178,10 @@ class RemoteShard:
         lookups: Sequence[str] = (),
     ) -> BatchResult:
         """Several commands' events in one commit."""
-        return await self._call(  # type: ignore[no-any-return]
+        data = pack_append(Append(stream, commands, expected_version, token, lookups))
+        if data is not None:
+            return unpack_result(await self._send("append", data))
+        return await self._call(  # type: ignore[no-any-return]  # to be refused
             "append_batch", stream, commands, expected_version=expected_version, token=token, lookups=lookups
         )
 
@@ -185,7 +189,8 @@ class RemoteShard:
         self, stream: str, *, fingerprint: str | None = None, take_over: bool = False, limit: int = 2000
     ) -> Loaded:
         """Snapshot and first page of events of a stream."""
-        return await self._call("load", stream, fingerprint=fingerprint, take_over=take_over, limit=limit)  # type: ignore[no-any-return]
+        options = {"fingerprint": fingerprint, "take_over": take_over, "limit": limit}
+        return unpack_loaded(await self._call("load", stream, **options))
 
     async def read_stream(
         self, stream: str, *, after: int = 0, until: int | None = None, reverse: bool = False, limit: int
@@ -244,6 +249,9 @@ class RemoteShard:
         self._closed = True
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return await self._send("call", method, *args, **kwargs)
+
+    async def _send(self, how: str, *args: Any, **kwargs: Any) -> Any:
         if self._closed:
             raise ShardUnavailable(self.index, "this end of it is closed")
 
@@ -251,7 +259,7 @@ class RemoteShard:
             if self._actor is None:
                 self._actor = await self._locate(self.index)
             try:
-                return await call(self._actor.call, method, *args, **kwargs)
+                return await call(getattr(self._actor, how), *args, **kwargs)
             except TargetLost:
                 self._actor = None
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from eventray.runtime.shell import Plan, Shell
 from eventray.runtime.status import ShardStatus
 from eventray.runtime.watching import Watch
 from eventray.runtime.wire import pack_page
+from eventray.runtime.wire_shard import pack_loaded, pack_result, unpack_append
 from eventray.store.failures import translated
 from eventray.store.files import make_directory
 from eventray.store.port import ShardPort
-from eventray.store.records import ShardPage
+from eventray.store.records import Loaded, ShardPage
 from eventray.store.shard import Shard as ShardStore
 
 FENCED = 75  # exit code of a shard that was taken over: a temporary failure, as sysexits.h has it
 CALLABLE = frozenset(name for name in vars(ShardPort) if not name.startswith("_")) - {"close"}  # that is not theirs
+
+PACKED: dict[type[Any], Callable[[Any], bytes]] = {ShardPage: pack_page, Loaded: pack_loaded}
 
 
 class Shard(Shell):
@@ -83,6 +87,18 @@ class Shard(Shell):
         return [*of_store, *self._host.samples(self._overloaded)]
 
     @answered
+    async def append(self, data: bytes) -> bytes:
+        """Append what a `RemoteShard` has packed."""
+        await self._ready()
+        assert self._store is not None
+        stream, commands, expected_version, token, lookups = unpack_append(data)
+        return pack_result(
+            await self._store.append_batch(
+                stream, commands, expected_version=expected_version, token=token, lookups=lookups
+            )
+        )
+
+    @answered
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Run one of the methods of a `ShardPort` on the file."""
         await self._ready()
@@ -90,7 +106,8 @@ class Shard(Shell):
         if method not in CALLABLE:
             raise ValueError(f"a shard has no method {method!r}")
         result = await getattr(self._store, method)(*args, **kwargs)
-        return pack_page(result) if isinstance(result, ShardPage) else result
+        pack = PACKED.get(type(result))
+        return result if pack is None else pack(result)
 
     @answered
     async def status(self) -> ShardStatus:
