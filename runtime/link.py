@@ -18,6 +18,7 @@ BACKOFF_FIRST_S = 0.02
 BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
 AGAIN, FULL = Kind.AGAIN, Kind.FULL  # found faster than in the enum
+HOLD_S = 0.0005  # those who were answered are back by then, if they have another command
 HALVED_FROM = 64  # instances that a call takes at least, if there are so many
 FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
@@ -52,6 +53,8 @@ class Link:
         self._connecting: asyncio.Task[None] | None = None
         self._trouble = ""
         self._closed = False
+        self._held: asyncio.TimerHandle | None = None
+        self._held_for = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -100,6 +103,8 @@ class Link:
         if self._channel is None:
             if self._lanes.ready and self._connecting is None:
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            return
+        if self._held is not None and self._lanes.ready < self._held_for:
             return
         if self._blame.cases and self._find_culprit(self._channel):
             return
@@ -176,7 +181,19 @@ class Link:
             if waiting:
                 self._flights.answered(flight)
             self._flights.end(flight)
+            if flight.commands and not flight.jobs:
+                self._hold(flight.commands)
             self.pump()
+
+    def _hold(self, answered: int) -> None:
+        """Those who were just answered may come back at once: what waits gives them a moment, and goes with them."""
+        if self._lanes.ready and self._held is None:
+            self._held_for = self._lanes.ready + answered
+            self._held = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
+
+    def _let_go(self) -> None:
+        self._held = None
+        self.pump()
 
     # answers
 

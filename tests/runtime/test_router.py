@@ -217,6 +217,25 @@ async def test_few_that_wait_for_the_reply_of_many_leave_when_it_is_there() -> N
     assert [len(batch) for batch in target.sent()] == [10, 1]
 
 
+async def test_what_waits_goes_with_the_next_commands_of_those_who_were_answered() -> None:
+    target = Target()
+    router = Router("client", target.connect, Config(link_batches_max=2))
+    target.release.clear()
+    again: list[asyncio.Future[Any]] = []
+
+    def come_back(_: asyncio.Future[Any]) -> None:
+        again.extend(send(router, FakeJob(f"i{len(again)}", "again")))
+
+    for done in send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(10))):
+        done.add_done_callback(come_back)
+    await target.arrived.wait()
+    few = send(router, FakeJob("j0", "few"))
+    target.release.set()
+    await asyncio.gather(*few)
+    await asyncio.gather(*again)
+    assert [len(batch) for batch in target.sent()] == [10, 11]
+
+
 async def test_commands_of_one_instance_are_in_one_batch_at_a_time() -> None:
     target = Target()
     router = Router("client", target.connect, Config(link_batches_max=2))
