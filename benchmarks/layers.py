@@ -28,7 +28,8 @@ Spent = dict[str, tuple[float, int]]  # by layer: seconds, and events of the hoo
 _CLIENT = {"client", "handles", "response", "session", "sending", "loop", "guard"}
 _ROUTER = {
     *("router", "link", "lanes", "flights", "quota", "channel", "calls", "wire", "inbox", "answering", "gate", "room"),
-    *("transport", "transport_local", "transport_ray", "remote", "actors", "watching"),
+    *("transport", "transport_local", "transport_ray", "remote", "watching", "wire_shard"),
+    *("front", "shell", "shell_shard", "shell_activation", "shell_view"),
 }
 _CODEC = {"codec", "compile", "fit", "scalars"}
 _PLACES = (
