@@ -186,8 +186,8 @@ class Link:
             self.pump()
 
     def _hold(self, answered: int) -> None:
-        """Those who were just answered may come back at once: what waits gives them a moment, and goes with them."""
-        if self._lanes.ready and self._held is None:
+        """Those who were just answered may come back at once: few that wait give them a moment, and go with them."""
+        if 0 < self._lanes.ready < min(answered, HALVED_FROM) and self._held is None:
             self._held_for = self._lanes.ready + answered
             self._held = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
 
