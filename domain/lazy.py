@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 
-def lazily(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package (its `globals()`) for names in the modules that `homes` says."""
+def lazily(package: dict[str, Any], homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package (its `globals()`) for names in the modules that `homes` says."""
 
     def get(name: str) -> Any:
         if name not in homes:
@@ -16,4 +16,4 @@ def lazily(package: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str],
         value = package[name] = getattr(import_module(homes[name]), name)
         return value
 
-    return get
+    return get, lambda: sorted({*package, *homes})

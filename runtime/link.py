@@ -19,7 +19,7 @@ BACKOFF_MOST_S = 1.0
 FULL_PAUSE_S = 0.05
 AGAIN, FULL = Kind.AGAIN, Kind.FULL  # found faster than in the enum
 HOLD_S = 0.0005  # those who were answered are back by then, if they have another command
-HALVED_FROM = 64  # instances that a call takes at least, if there are so many
+LARGE = 64  # instances: a call with so many is worth its price, and takes more only by halves
 FEW = 2  # another call leaves with at least so many times fewer instances than commands are on their way
 
 
@@ -120,7 +120,7 @@ class Link:
         is_first = not flights.unanswered
         if is_first and self._router.traffic.unanswered + 1 >= self._router.config.link_batches_max:
             return self._lanes.ready
-        return max(HALVED_FROM, (self._lanes.ready + flights.commands_unanswered + 1) // 2)
+        return max(LARGE, (self._lanes.ready + flights.commands_unanswered + 1) // 2)
 
     def _may_start(self) -> bool:
         """Few wait for the first reply of many, to go together with those who are answered by it: calls are dear.
@@ -187,7 +187,7 @@ class Link:
 
     def _hold(self, answered: int) -> None:
         """Those who were just answered may come back at once: few that wait give them a moment, and go with them."""
-        if 0 < self._lanes.ready < min(answered, HALVED_FROM) and self._held is None:
+        if 0 < self._lanes.ready < min(answered, LARGE) and self._held is None:
             self._held_for = self._lanes.ready + answered
             self._held = asyncio.get_running_loop().call_later(HOLD_S, self._let_go)
 

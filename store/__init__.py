@@ -117,8 +117,4 @@ _LAZY = {
     "Problem": "eventray.store.verify_shard",
     "ShardReport": "eventray.store.verify_shard",
 }
-__getattr__ = lazily(globals(), _LAZY)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(globals(), _LAZY)

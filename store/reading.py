@@ -254,17 +254,16 @@ class ReadConnection(StoreConnection):
         columns = EventColumns.of(found)
         names = self._names_of(columns.streams) if names is None else names
         self._learn_types(*set(columns.types))
-        return records_of(columns, names, self._types, self._earlier(columns, names), self._path, self._shard)
+        begun_elsewhere = columns.begun_elsewhere()
+        earlier = self._ids_at(begun_elsewhere, names) if begun_elsewhere else {}
+        records = records_of(columns, names, self._types, earlier, self._path, self._shard)
+        if begun_elsewhere.difference(earlier):  # each row is intact: the first event of a command is gone
+            raise corrupted(self._path, names[columns.streams[0]][0], columns.versions[0], KeyError("command"))
+        return records
 
-    def _earlier(self, found: EventColumns, names: Names) -> dict[int, str | None]:
-        """Return the ids of the commands that began before the page (in reverse: that end after it), by position."""
-        if not any(found.indexes):
-            return {}
-        firsts = {position - index for position, index in zip(found.positions, found.indexes, strict=True) if index}
-        missing = firsts.difference(found.positions)
-        if not missing:
-            return {}
-        known = self.execute(schema.BY_POSITIONS, (json.dumps(list(missing)),)).fetchall()
+    def _ids_at(self, positions: set[int], names: Names) -> dict[int, str | None]:
+        """Return the ids of the commands whose first events are at these positions, as far as there are any."""
+        known = self.execute(schema.BY_POSITIONS, (json.dumps(list(positions)),)).fetchall()
         self._learn_types(*{row[3] for row in known})
         ids: dict[int, str | None] = {}
         for row in known:

@@ -38,6 +38,13 @@ class EventColumns(NamedTuple):
         """Return the columns of rows."""
         return cls(*zip(*rows, strict=True)) if rows else cls(*[()] * 11)
 
+    def begun_elsewhere(self) -> set[int]:
+        """Return the positions of first events that are not among these, of commands that have others here."""
+        if not any(self.indexes):
+            return set()
+        firsts = {position - index for position, index in zip(self.positions, self.indexes, strict=True) if index}
+        return firsts.difference(self.positions)
+
 
 UNREADABLE = (struct.error, TypeError, ValueError, KeyError)
 
@@ -91,16 +98,10 @@ def records_of(
     if not found.positions:
         return NO_RECORDS
     try:
-        records = _by_columns(found, names, types, earlier, path, shard)
+        return _by_columns(found, names, types, earlier, path, shard)
     except UNREADABLE as error:
-        records, reason = None, error
-    else:
-        reason = KeyError("command")
-    if records is None:
         _require_intact(found, names, types, path)
-        # Each row fits its own checksum: what is missing is the first event of its command.
-        raise corrupted(path, names[found.streams[0]][0], found.versions[0], reason)
-    return records
+        raise corrupted(path, names[found.streams[0]][0], found.versions[0], error) from error
 
 
 def _by_columns(
@@ -110,8 +111,8 @@ def _by_columns(
     earlier: Mapping[int, str | None],
     path: str,
     shard: int,
-) -> Records | None:
-    """Do it column by column, which takes a third of the time of a loop over rows; None: some row is not intact."""
+) -> Records:
+    """Do it column by column, which takes a third of the time of a loop over rows."""
     positions, streams, versions, type_keys, times, keys, indexes, flags, data, metas, crcs = found
     stream_names, stream_crcs = zip(*map(names.__getitem__, streams), strict=True)
     kinds = {key: types[key] for key in set(type_keys)}
@@ -119,19 +120,11 @@ def _by_columns(
     type_crcs = map({key: kind.crc for key, kind in kinds.items()}.__getitem__, type_keys)
     heads = map(rows.HEAD.pack, positions, versions, times, indexes, flags, type_versions, type_crcs)
     if rows.checksums(heads, stream_crcs, keys, metas, data) != list(crcs):
-        return None
-    if any(indexes) and not _have_firsts(positions, indexes, earlier):
-        return None
+        raise ValueError("a checksum does not fit its fields")
     by_key = {key: (kind.name, kind.version) for key, kind in kinds.items()}
     envelopes = Envelopes(metas, keys, indexes, earlier, path)
     page = Columns(shard, stream_names, versions, type_keys, by_key, data, positions, times, envelopes)
     return Records(page)
-
-
-def _have_firsts(positions: Sequence[int], indexes: Sequence[int], earlier: Mapping[int, str | None]) -> bool:
-    """Tell whether of each command of a page the first event is known."""
-    firsts = {position - index for position, index in zip(positions, indexes, strict=True) if index}
-    return firsts.difference(earlier).issubset(positions)
 
 
 def _require_intact(found: EventColumns, names: Names, types: Mapping[int, TypeName], path: str) -> None:

@@ -114,8 +114,4 @@ _LAZY = {
     "connect": "eventray.runtime.client",
     "run": "eventray.runtime.client",
 }
-__getattr__ = lazily(globals(), _LAZY)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(globals(), _LAZY)

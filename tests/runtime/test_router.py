@@ -13,7 +13,7 @@ import pytest
 from eventray.domain.errors import CommandPoisoned, CommandTimeout, Overloaded, ShardUnavailable
 from eventray.runtime.channel import TargetLost
 from eventray.runtime.config import Config
-from eventray.runtime.link import HALVED_FROM
+from eventray.runtime.link import LARGE
 from eventray.runtime.router import Router
 from eventray.runtime.wire import Answer, Batch, Kind, Reply
 
@@ -146,14 +146,14 @@ async def test_many_leave_in_two_calls_so_that_client_and_target_work_at_once() 
     target = Target()
     router = Router("client", target.connect, Config(link_batches_max=2))
     target.release.clear()
-    many = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(4 * HALVED_FROM)))
+    many = send(router, *(FakeJob(f"i{n}", f"{n}") for n in range(4 * LARGE)))
     await target.second.wait()
-    assert [len(batch) for batch in target.sent()] == [2 * HALVED_FROM, 2 * HALVED_FROM]
+    assert [len(batch) for batch in target.sent()] == [2 * LARGE, 2 * LARGE]
     target.release.set()
     await asyncio.gather(*many)
 
 
-@pytest.mark.parametrize(("instances", "calls_max"), [(HALVED_FROM, 2), (4 * HALVED_FROM, 1)])
+@pytest.mark.parametrize(("instances", "calls_max"), [(LARGE, 2), (4 * LARGE, 1)])
 async def test_few_and_those_who_may_have_one_call_only_leave_in_one(instances: int, calls_max: int) -> None:
     target = Target()
     router = Router("client", target.connect, Config(link_batches_max=calls_max))

@@ -10,6 +10,7 @@ import pytest
 from eventray.domain.errors import StoreCorrupted
 from eventray.store import EventStore, Record, rows
 from eventray.store.page import Columns, Envelopes, Records
+from tests.store.conftest import deposits
 from tests.store.sample import APP, STREAMS, build, forge, opened
 
 META = rows.pack_meta(b"user")
@@ -78,3 +79,14 @@ async def test_who_applies_events_does_not_open_their_envelopes(tmp_path: Path) 
         with pytest.raises(StoreCorrupted, match="not an envelope"):
             _ = page[0]
         assert STREAMS[0] in columns.streams
+
+
+async def test_a_page_that_begins_within_a_command_whose_first_event_is_gone_is_refused(tmp_path: Path) -> None:
+    async with await EventStore.open(tmp_path, app=APP, shards=1) as store:
+        await store.append("Account/0", deposits(1, 2, 3), command_id="tx")
+    with opened(tmp_path) as connection:
+        connection.execute("DELETE FROM events WHERE position = 1")
+    async with await EventStore.open(tmp_path, app=APP) as store:
+        with pytest.raises(StoreCorrupted, match="command") as raised:
+            await store.read_shard(shard=0, after=1)
+    assert (raised.value.stream, raised.value.version) == ("Account/0", 2)
