@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/python -m examples.tour
 	rm -rf demo-data
 
-# One benchmark: ONLY=append; minutes instead of tens of them: QUICK=1; then and now: COMPARE=old.json.
+# One benchmark: ONLY=append; 2 minutes instead of 20: QUICK=1; then and now: COMPARE=old.json.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(if $(COMPARE),--compare $(COMPARE))
 

@@ -14,15 +14,15 @@ from benchmarks.result import Row, Scale, read, save
 from benchmarks.suite import SUITE
 from benchmarks.tables import console, spread
 
-ROUNDS, ROUNDS_QUICK = 5, 3
+ROUNDS, ROUNDS_QUICK = 5, 2
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
     only: Annotated[str, typer.Option(help="names of benchmarks, with commas between; all if empty")] = "",
-    quick: Annotated[bool, typer.Option(help="small sizes and 3 rounds: minutes instead of tens of them")] = False,
-    rounds: Annotated[int, typer.Option(min=0, help="of each side; 0: 5, or 3 if quick")] = 0,
+    quick: Annotated[bool, typer.Option(help="small sizes and 2 rounds: 2 minutes instead of 20")] = False,
+    rounds: Annotated[int, typer.Option(min=0, help="of each side; 0: 5, or 2 if quick")] = 0,
     compare: Annotated[Path | None, typer.Option(help="an older bench.json: then and now, row by row")] = None,
     out: Annotated[Path, typer.Option(help="where the JSON goes, and the picture beside it")] = Path("bench.json"),
 ) -> None:

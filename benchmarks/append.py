@@ -20,7 +20,7 @@ Batches = Sequence[tuple[str, Sequence[NewCommand]]]
 def append(bench: Bench) -> Iterator[Case]:
     """Batches of 100 and of 1,000 events, as one command each; and of 1,000 commands with an id each."""
     streams = events.names(WRITERS)
-    total = bench.pick(full=160_000, quick=32_000, tiny=8_000)
+    total = bench.pick(full=160_000, quick=16_000, tiny=8_000)
     for size, ids in ((100, False), (1000, False), (1000, True)):
         what = f"{WRITERS} writers, batches of {size:,} events" + (", a UUIDv7 each" if ids else "")
         batches = [

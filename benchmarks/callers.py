@@ -30,7 +30,7 @@ def callers(bench: Bench) -> Iterator[Case]:
     One shard: callers that wait share its calls and its commits. Spread over four, each has a quarter of them in every
     call, and on two cores nothing else to gain.
     """
-    calls = bench.pick(full=20_000, quick=4_000, tiny=100)
+    calls = bench.pick(full=20_000, quick=2_000, tiny=100)
     few = calls // 20
     with running(bench, "packed", shards=1) as runtime, bare_actor() as bare, Balance(runtime, ACCOUNTS) as balance:
         yield Case(

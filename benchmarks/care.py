@@ -23,7 +23,7 @@ MB = 1_000_000
 
 def verifying(bench: Bench) -> Iterator[Case]:
     """1,000,000 events on 4 shards, every checksum and digest recomputed."""
-    total = bench.pick(full=1_000_000, quick=50_000, tiny=2_000)
+    total = bench.pick(full=1_000_000, quick=20_000, tiny=2_000)
     directory = bench.directory()
     asyncio.run(_fill(directory, total))
     limit_s = 15 * total / 1_000_000
@@ -40,7 +40,7 @@ def verifying(bench: Bench) -> Iterator[Case]:
 
 def backing_up(bench: Bench) -> Iterator[Case]:
     """The same store copied, against copying and syncing its files while nothing has them open."""
-    total = bench.pick(full=1_000_000, quick=50_000, tiny=2_000)
+    total = bench.pick(full=1_000_000, quick=20_000, tiny=2_000)
     directory = bench.directory()
     asyncio.run(_fill(directory, total))
     shards = sorted(directory.glob("shard-*.db"))

@@ -72,8 +72,8 @@ class Lag:
 
 def lag(bench: Bench) -> Iterator[Case]:
     """The time of a query for a receipt's events, asked the moment the receipt is there: one view, and ten."""
-    events = bench.pick(full=100_000, quick=10_000, tiny=2_000)
-    many = bench.pick(full=10, quick=3, tiny=2)
+    events = bench.pick(full=100_000, quick=5_000, tiny=2_000)
+    many = bench.pick(full=10, quick=2, tiny=2)
     runs: dict[int, Told[Lag]] = {}
     for views in (1, many):
         with _running(bench, views) as (runtime, projections):

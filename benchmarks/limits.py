@@ -22,7 +22,7 @@ BODY_BYTES = 10
 
 def limits(bench: Bench) -> Iterator[Case]:
     """Microseconds by the clock of what a command waits for, and of processor time for what each call costs."""
-    turns = bench.pick(full=4_000, quick=1_000, tiny=20)
+    turns = bench.pick(full=4_000, quick=300, tiny=20)
     with _two_threads() as ask:
         yield Case("a caller wakes a loop, that a thread, and back: 4 wake-ups", "us", lambda: _us(ask, turns))
     yield Case("a commit of one event, bare sqlite3", "us", lambda: _commit_us(bench, turns))

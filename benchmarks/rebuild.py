@@ -48,7 +48,7 @@ BANK = App("bench-rebuild", aggregates=[Account], projections=[Balances], placem
 
 def rebuild(bench: Bench) -> Iterator[Case]:
     """One projection with `merge`; the peer folds a tenth as many, in its only process: its rate stays the same."""
-    events = bench.pick(full=1_000_000, quick=50_000, tiny=2_000)
+    events = bench.pick(full=1_000_000, quick=20_000, tiny=2_000)
     few = max(ACCOUNTS, events // 10)
     data, copy = bench.directory(), bench.directory()
     asyncio.run(fill(data, events))

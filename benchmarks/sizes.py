@@ -23,8 +23,8 @@ LARGE = 1_000_000  # is measured once
 
 def sizes(bench: Bench) -> Iterator[Case]:
     """Everything that has to do with how much there is, at sizes that grow tenfold."""
-    largest = bench.pick(full=LARGE, quick=100_000, tiny=1_000)
-    counts = [largest // 100, largest // 10, largest] if bench.scale != "tiny" else [largest]
+    largest = bench.pick(full=LARGE, quick=10_000, tiny=1_000)
+    counts = [largest // 100, largest // 10, largest][-bench.pick(full=3, quick=2, tiny=1) :]
     for count in counts:
         yield from _load(bench, count)
         yield from _whole_log(bench, count)
@@ -33,8 +33,8 @@ def sizes(bench: Bench) -> Iterator[Case]:
 
 def shards(bench: Bench) -> Iterator[Case]:
     """The same deposits into more and more shards, each a process, on the cores of this machine."""
-    deposits = bench.pick(full=50_000, quick=5_000, tiny=100)
-    for count in SHARDS[: bench.pick(full=4, quick=4, tiny=1)]:
+    deposits = bench.pick(full=50_000, quick=2_000, tiny=100)
+    for count in SHARDS[: bench.pick(full=4, quick=3, tiny=1)]:
         yield from _shards(bench, count, deposits)
 
 
@@ -76,7 +76,7 @@ def _whole_log(bench: Bench, count: int) -> Iterator[Case]:
             rounds=_rounds(bench, count),
             point=Point("rebuild", "events", count),
         )
-        deposits = bench.pick(full=20_000, quick=5_000, tiny=100)
+        deposits = bench.pick(full=20_000, quick=2_000, tiny=100)
         with Balance(runtime, [f"new-{name}" for name in NAMES]) as balance:
             yield Case(
                 f"ingest of {deposits:,} deposits into a store of {count:,} events, with a view, on Ray",

@@ -19,7 +19,7 @@ from benchmarks.result import Goal
 
 def start(bench: Bench) -> Iterator[Case]:
     """Each in a process of its own that starts its Ray; `ours` is the time after `ray.init()`."""
-    events = bench.pick(full=1_000_000, quick=50_000, tiny=2_000)
+    events = bench.pick(full=1_000_000, quick=20_000, tiny=2_000)
     rounds = None if bench.scale == "full" else 1
     store = bench.directory()
     asyncio.run(fill(store, events, app("packed").name))

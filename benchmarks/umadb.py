@@ -27,7 +27,7 @@ BODY = b"\x81\xa6amount\x01"  # of a deposit of 1
 
 def umadb(bench: Bench) -> Iterator[Case]:
     """Packed accounts of one shard on Ray; UmaDB's callers have an account each, and know its last position."""
-    calls = bench.pick(full=20_000, quick=4_000, tiny=128)
+    calls = bench.pick(full=20_000, quick=2_000, tiny=128)
     with (
         _bank(bench.directory()) as append,
         running(bench, "packed", shards=1) as runtime,
