@@ -55,14 +55,15 @@ class AggregateHandle:
         return str(object.__getattribute__(self, "_id"))
 
     def __getattr__(self, name: str) -> RemoteCommand:
-        model: AggregateModel = object.__getattribute__(self, "_model")
+        get = object.__getattribute__
+        model: AggregateModel = get(self, "_model")
         command = model.commands.get(name)
         if command is None:
             raise AttributeError(
                 f"a handle of {model.name} has no {name!r}: commands are {', '.join(model.commands) or 'none'}; "
                 f"for the state ask runtime.state({model.name}, {self.id!r}).result()"
             )
-        return RemoteCommand(object.__getattribute__(self, "_runtime"), model, self.id, command, PLAIN)
+        return RemoteCommand(get(self, "_runtime"), model, get(self, "_id"), command, PLAIN)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"cannot set {name!r} on {self!r}: state changes by commands only")

@@ -19,29 +19,32 @@ from eventray.runtime.wire import CommandItem, Kind
 
 METADATA_BYTES_MAX = 16 << 10
 
-_RANDOM_BITS = 74
 
 
 class CommandIds:
     """Makes UUIDv7 strings that rise, so that the store's index on them grows at its end."""
 
     def __init__(self) -> None:
-        self._last = 0
+        self._millisecond = 0
+        self._begin = ""  # of the ids of this millisecond: 48 bits of it, and 12 random ones
+        self._rest = 0  # 62 bits of the last id, random and then counted up
         self._lock = threading.Lock()
 
     def make(self) -> str:
         """A new id: 48 bits of milliseconds, then random bits; within a millisecond one above the last."""
-        number = time.time_ns() // 1_000_000 << _RANDOM_BITS
+        now = time.time_ns() // 1_000_000
         with self._lock:
-            if number > self._last:  # the draw is a system call, and lets go of the interpreter's lock
-                number |= int.from_bytes(os.urandom(10)) >> 6
-            else:
-                number = self._last + 1
-            self._last = number
-        high, low = number >> 62, number & ((1 << 62) - 1)  # 48 bits of time and 12 of 74 random ones; 62 random ones
-        value = (high >> 12) << 80 | 0x7 << 76 | (high & 0xFFF) << 64 | 0b10 << 62 | low
-        text = f"{value:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+            if now > self._millisecond:
+                self._draw(now)
+            self._rest = rest = self._rest + 1
+            begin = self._begin
+        return f"{begin}{0x8000 | rest >> 48:04x}-{rest & 0xFFFFFFFFFFFF:012x}"
+
+    def _draw(self, now: int) -> None:
+        drawn = int.from_bytes(os.urandom(10)) >> 7  # 12 and 61 bits, so that counting does not leave the 62
+        self._millisecond, self._rest = now, drawn & ((1 << 61) - 1)
+        at = f"{now:012x}"
+        self._begin = f"{at[:8]}-{at[8:]}-{0x7000 | drawn >> 61:04x}-"
 
 
 class CommandJob:
@@ -77,7 +80,7 @@ class CommandJob:
     def target(self, transport: Transport) -> Hashable:
         """Where it goes."""
         self._generation = transport.generation
-        return transport.target_of(self._item.aggregate, self._item.id)
+        return transport.target_of(self._item.aggregate, self._stream)
 
     def item(self) -> CommandItem:
         """What travels; an item that was sent before may have been committed."""

@@ -35,8 +35,8 @@ class Transport(Protocol):
         """The live incarnation of a target; TargetLost."""
         ...
 
-    def target_of(self, aggregate: str, id: str) -> Hashable:
-        """Where commands of an instance go."""
+    def target_of(self, aggregate: str, stream: str) -> Hashable:
+        """Where commands go of the instance of an aggregate that has this stream."""
         ...
 
     def shard_of(self, stream: str) -> int:

@@ -115,9 +115,9 @@ class LocalTransport:
         inbox.hello(client)
         return inbox
 
-    def target_of(self, aggregate: str, id: str) -> Hashable:
+    def target_of(self, aggregate: str, stream: str) -> Hashable:
         """An instance lives with its shard."""
-        return shard_target(self.store.manifest.shard_of(f"{aggregate}/{id}"))
+        return shard_target(self.store.manifest.shard_of(stream))
 
     def shard_of(self, stream: str) -> int:
         """The shard of a stream."""

@@ -174,13 +174,14 @@ class RayTransport:
 
     # routing
 
-    def target_of(self, aggregate: str, id: str) -> Hashable:
+    def target_of(self, aggregate: str, stream: str) -> Hashable:
         """A packed instance lives with its shard, a dedicated one for itself."""
-        if aggregate not in self.app.aggregates:
-            raise UnknownName("aggregate", aggregate, tuple(self.app.aggregates))
-        if isinstance(self.app.placement_of(aggregate), Packed):
-            return shard_target(self.shard_of(f"{aggregate}/{id}"))
-        return activation_target(f"{aggregate}/{id}")
+        app = self.app
+        if aggregate not in app.aggregates:
+            raise UnknownName("aggregate", aggregate, tuple(app.aggregates))
+        if isinstance(app.placement_of(aggregate), Packed):
+            return shard_target(self.shard_of(stream))
+        return activation_target(stream)
 
     def shard_of(self, stream: str) -> int:
         """The shard of a stream."""

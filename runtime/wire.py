@@ -136,7 +136,7 @@ Loads = Callable[[bytes], BaseException]
 
 def pack_batch(batch: Batch) -> bytes:
     """One batch as bytes."""
-    return bytes(msgpack.packb(batch, use_bin_type=True))
+    return _encode(batch)
 
 
 def unpack_commands(data: bytes) -> Batch:
