@@ -23,7 +23,9 @@ def main(
     only: Annotated[str, typer.Option(help="names of benchmarks, with commas between; all if empty")] = "",
     quick: Annotated[bool, typer.Option(help="small sizes and 2 rounds: 2 minutes instead of 20")] = False,
     rounds: Annotated[int, typer.Option(min=0, help="of each side; 0: 5, or 2 if quick")] = 0,
-    compare: Annotated[Path | None, typer.Option(help="an older bench.json: then and now, row by row")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="an older bench.json: then and now, row by row")
+    ] = None,
     out: Annotated[Path, typer.Option(help="where the JSON goes, and the picture beside it")] = Path("bench.json"),
 ) -> None:
     """Measure eventray against its baselines."""
@@ -31,7 +33,10 @@ def main(
     unknown = set(names) - set(SUITE)
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(SUITE)}")
-    then = None if compare is None else read(compare)  # before anything is measured, and overwritten
+    try:
+        then = None if compare is None else read(compare)  # before anything is measured, and overwritten
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--compare") from error
     scale: Scale = "quick" if quick else "full"
     terminal = console()
     rows: list[Row] = []

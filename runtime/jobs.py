@@ -20,7 +20,6 @@ from eventray.runtime.wire import CommandItem, Kind
 METADATA_BYTES_MAX = 16 << 10
 
 
-
 class CommandIds:
     """Makes UUIDv7 strings that rise, so that the store's index on them grows at its end."""
 
