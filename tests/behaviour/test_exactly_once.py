@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eventray import CommandTimeout, ConcurrencyConflict, Receipt, Runtime
+from eventray import CommandTimeout, ConcurrencyConflict, Receipt, Response, Runtime
 from eventray.store import NewCommand, NewRecord
-from tests.bank_app import Account, Deposited, make_app
+from tests.bank_app import Account, Deposited, InsufficientFunds, make_app
 from tests.conftest import Start
 from tests.waiting import wait_until
 
@@ -50,6 +50,22 @@ def test_a_command_meets_what_another_writer_appended_before_it(runtime: Runtime
     append_behind_its_back(runtime, name, 1)
     receipts = [response.result() for response in [alice.deposit.remote(Decimal(1)) for _ in range(10)]]
     assert [receipt.version for receipt in receipts] == list(range(5, 15))
+
+
+def test_a_refusal_that_was_lost_on_the_way_is_decided_again(runtime: Runtime, name: str) -> None:
+    alice = runtime.get(Account, name)
+    alice.deposit.remote(Decimal(5)).result()
+
+    def send() -> list[Response[Receipt]]:
+        """As a client does that has heard nothing of the first time."""
+        return [alice.withdraw.options(command_id=f"{name}-{amount}").remote(Decimal(amount)) for amount in (20, 3)]
+
+    refused, accepted = send()
+    assert isinstance(refused.exception(), InsufficientFunds)
+    assert accepted.result().version == 2
+    alice.deposit.remote(Decimal(100)).result()
+    again = [response.result() for response in send()]
+    assert [(receipt.version, receipt.duplicate) for receipt in again] == [(4, False), (2, True)]
 
 
 def test_a_version_seen_before_another_writer_appended_is_a_conflict(runtime: Runtime, name: str) -> None:

@@ -81,14 +81,26 @@ def _in_order(told: Iterable[Told], log: Iterable[Entry]) -> Iterable[Anomaly]:
         if entry.version != last[entry.stream] or entry.position != positions[entry.shard]:
             yield Anomaly("reordered", f"{entry} should be version {last[entry.stream]} of its stream")
             last[entry.stream], positions[entry.shard] = entry.version, entry.position
+    balances = _balances(log)
     before: dict[tuple[str, str], Told] = {}
     for one in sorted(told, key=lambda one: (one.caller, one.number)):
         if one.outcome != "receipt" or one.retries:
             continue
         earlier = before.get((one.caller, one.stream))
         if earlier is not None and earlier.version >= one.version:
-            yield Anomaly("reordered", f"{one.command_id} for {one.stream} ran before {earlier.command_id}")
+            had = balances[one.stream, one.version - 1]
+            if had + earlier.change >= 0:  # else it was refused then, and decided again when that answer was lost
+                facts = f"{one.command_id} ({one.change}) ran before {earlier.command_id} ({earlier.change})"
+                yield Anomaly("reordered", f"{facts} for {one.stream}, which had {had}")
         before[one.caller, one.stream] = one
+
+
+def _balances(log: Iterable[Entry]) -> dict[tuple[str, int], int]:
+    """What each account had at each version."""
+    balances: dict[tuple[str, int], int] = defaultdict(int)
+    for entry in sorted(log, key=lambda entry: (entry.stream, entry.version)):
+        balances[entry.stream, entry.version] = balances[entry.stream, entry.version - 1] + entry.change
+    return balances
 
 
 def _exact(log: Iterable[Entry]) -> Iterable[Anomaly]:

@@ -153,6 +153,26 @@ def test_what_must_not_be_is_noticed(kind: str, falsify: Falsify) -> None:
     assert kind in {anomaly.kind for anomaly in campaign.judge()}
 
 
+@pytest.mark.parametrize(("amount", "kinds"), [(-70, set()), (-60, {"reordered"}), (60, {"reordered"})])
+def test_what_may_have_been_refused_when_a_later_command_ran_may_come_after_it(amount: int, kinds: set[str]) -> None:
+    campaign = campaign_of(
+        ("Account/a", "open-a", 100, "receipt"),
+        ("Vault/b", "open-b", 100, "receipt"),
+        ("Account/a", "1", -40, "receipt"),
+        ("Vault/b", "1", 40, "receipt"),
+        ("Account/a", "3", -10, "receipt"),
+        ("Vault/b", "3", 10, "receipt"),
+        ("Vault/b", "4", -50, "receipt"),
+        ("Account/a", "4", 50, "receipt"),
+        ("Account/a", "2", amount, "receipt"),
+        ("Vault/b", "2", -amount, "receipt"),
+    )
+    for place, one in enumerate(campaign.told):
+        sent = 2.5 if (one.stream, one.command_id) == ("Account/a", "2") else place  # after "1", before "3"
+        campaign.told[place] = replace(one, number=int(10 * sent))
+    assert {anomaly.kind for anomaly in campaign.judge()} == kinds
+
+
 def test_an_account_that_pays_what_it_does_not_have_is_noticed() -> None:
     campaign = campaign_of(
         ("Account/a", "open-a", 100, "receipt"),
