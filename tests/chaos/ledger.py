@@ -43,7 +43,26 @@ class Entry(NamedTuple):
 
 def judge(told: Sequence[Told], log: Sequence[Entry], views: Mapping[str, Mapping[str, int]]) -> list[Anomaly]:
     """What breaks a rule: every command answered, its effect there once or not at all, order, sums and views right."""
-    return [*_answered(told), *_once(told, log), *_in_order(told, log), *_exact(log), *_views_are(log, views)]
+    balances = _balances(log)
+    in_order, exact = _in_order(told, log, balances), _exact(log, balances)
+    return [*_answered(told), *_once(told, log), *in_order, *exact, *_views_are(log, balances, views)]
+
+
+Balances = Sequence[tuple[Entry, int]]
+
+
+def _balances(log: Iterable[Entry]) -> Balances:
+    """Each event with what its account has after it, account by account."""
+    balances: Counter[str] = Counter()
+    found = []
+    for entry in sorted(log, key=lambda entry: (entry.stream, entry.version)):
+        balances[entry.stream] += entry.change
+        found.append((entry, balances[entry.stream]))
+    return found
+
+
+def _last(balances: Balances) -> dict[str, int]:
+    return {entry.stream: balance for entry, balance in balances}
 
 
 def _answered(told: Iterable[Told]) -> Iterable[Anomaly]:
@@ -72,7 +91,7 @@ def _once(told: Iterable[Told], log: Iterable[Entry]) -> Iterable[Anomaly]:
         yield Anomaly("invented", f"{command_id} for {stream} is there and nobody sent it")
 
 
-def _in_order(told: Iterable[Told], log: Iterable[Entry]) -> Iterable[Anomaly]:
+def _in_order(told: Iterable[Told], log: Iterable[Entry], balances: Balances) -> Iterable[Anomaly]:
     last: dict[str, int] = defaultdict(int)
     positions: dict[int, int] = defaultdict(int)
     for entry in sorted(log, key=lambda entry: (entry.shard, entry.position)):
@@ -81,48 +100,37 @@ def _in_order(told: Iterable[Told], log: Iterable[Entry]) -> Iterable[Anomaly]:
         if entry.version != last[entry.stream] or entry.position != positions[entry.shard]:
             yield Anomaly("reordered", f"{entry} should be version {last[entry.stream]} of its stream")
             last[entry.stream], positions[entry.shard] = entry.version, entry.position
-    balances = _balances(log)
+    at = {(entry.stream, entry.version): balance for entry, balance in balances}
     before: dict[tuple[str, str], Told] = {}
     for one in sorted(told, key=lambda one: (one.caller, one.number)):
         if one.outcome != "receipt" or one.retries:
             continue
         earlier = before.get((one.caller, one.stream))
         if earlier is not None and earlier.version >= one.version:
-            had = balances[one.stream, one.version - 1]
+            had = at.get((one.stream, one.version - 1), 0)
             if had + earlier.change >= 0:  # else it was refused then, and decided again when that answer was lost
                 facts = f"{one.command_id} ({one.change}) ran before {earlier.command_id} ({earlier.change})"
                 yield Anomaly("reordered", f"{facts} for {one.stream}, which had {had}")
         before[one.caller, one.stream] = one
 
 
-def _balances(log: Iterable[Entry]) -> dict[tuple[str, int], int]:
-    """What each account had at each version."""
-    balances: dict[tuple[str, int], int] = defaultdict(int)
-    for entry in sorted(log, key=lambda entry: (entry.stream, entry.version)):
-        balances[entry.stream, entry.version] = balances[entry.stream, entry.version - 1] + entry.change
-    return balances
-
-
-def _exact(log: Iterable[Entry]) -> Iterable[Anomaly]:
-    balances: Counter[str] = Counter()
-    sides: Counter[str] = Counter()  # of each transfer: what was withdrawn is deposited
-    for entry in sorted(log, key=lambda entry: (entry.stream, entry.version)):
-        balances[entry.stream] += entry.change
-        sides[entry.command_id] += entry.change
-        if balances[entry.stream] < 0:
+def _exact(log: Iterable[Entry], balances: Balances) -> Iterable[Anomaly]:
+    for entry, balance in balances:
+        if balance < 0:
             yield Anomaly("stale", f"{entry.stream} had less than {-entry.change} at version {entry.version}")
+    sides: Counter[str] = Counter()  # of each transfer: what was withdrawn is deposited
+    for entry in log:
+        sides[entry.command_id] += entry.change
     for command_id, rest in sides.items():
         if rest and not command_id.startswith("open-"):
             yield Anomaly("torn", f"transfer {command_id} made {rest} out of nothing")
-    if sum(balances.values()) != FIRST_BALANCE * len(balances):
-        yield Anomaly("torn", f"{sum(balances.values())} in {len(balances)} accounts that began with {FIRST_BALANCE}")
+    last = _last(balances)
+    if sum(last.values()) != FIRST_BALANCE * len(last):
+        yield Anomaly("torn", f"{sum(last.values())} in {len(last)} accounts that began with {FIRST_BALANCE}")
 
 
-def _views_are(log: Sequence[Entry], views: Mapping[str, Mapping[str, int]]) -> Iterable[Anomaly]:
-    balances: Counter[str] = Counter()
-    for entry in log:
-        balances[entry.stream] += entry.change
-    right = {"Balances": dict(balances), "Events": dict(Counter(entry.stream for entry in log))}
+def _views_are(log: Sequence[Entry], balances: Balances, views: Mapping[str, Mapping[str, int]]) -> Iterable[Anomaly]:
+    right = {"Balances": _last(balances), "Events": dict(Counter(entry.stream for entry in log))}
     for name, shown in views.items():
         if dict(shown) != right[name]:
             wrong = {stream for stream in (*shown, *right[name]) if shown.get(stream) != right[name].get(stream)}

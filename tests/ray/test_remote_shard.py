@@ -23,7 +23,7 @@ class Answers:
         return True, HEAD
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def actors(ray_cluster: Any) -> Iterator[tuple[Any, Any]]:
     """One that is dead for good, and one that took its place."""
     dead, alive = [actor_class(Answers).options(num_cpus=0).remote() for _ in range(2)]

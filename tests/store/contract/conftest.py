@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,9 @@ async def reopen(kind: Kind, tmp_path: Path, tmp_path_factory: pytest.TempPathFa
 def alice() -> str:
     """A stream that no other test uses."""
     return f"Account/alice-{uuid.uuid4().hex}"
+
+
+def together(store: EventStore, stream: str, count: int) -> list[str]:
+    """Names of so many streams in the shard of this one, which is new; in their order."""
+    shard, names = store.shard_of(stream), (f"{stream}/é{n:03d}" for n in range(1_000))
+    return list(islice((name for name in names if store.shard_of(name) is shard), count))

@@ -8,7 +8,7 @@ import pytest
 
 from eventray.store import EventStore, NewCommand, NewRecord, Record, StoreLimits
 from tests.store.conftest import Reopen, deposits
-from tests.store.contract.conftest import Kind
+from tests.store.contract.conftest import Kind, together
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -179,7 +179,7 @@ async def test_position_at_finds_the_last_position_of_a_time(store: EventStore, 
 
 async def test_streams_are_listed_by_prefix_in_pages(store: EventStore, alice: str) -> None:
     shard = store.shard_of(alice)
-    own = [name for n in range(1_000) if store.shard_of(name := f"{alice}/é{n:03d}") is shard][:4]
+    own = together(store, alice, 4)
     await shard.save_snapshot(own.pop(), version=0, data=b"")  # without events it is not there
     for name in reversed(own):
         await store.append(name, deposits(1))

@@ -7,7 +7,7 @@ import pytest
 from eventray.domain.errors import ShardUnavailable
 from eventray.store import EventStore
 from tests.store.conftest import Reopen, deposits
-from tests.store.contract.conftest import Kind
+from tests.store.contract.conftest import Kind, together
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -98,7 +98,7 @@ async def test_no_reader_passes_a_position_that_is_still_to_be_committed(store: 
             after = page.position
 
     following = asyncio.create_task(follow())
-    streams = [name for n in range(1_000) if store.shard_of(name := f"{alice}-{n}") is shard][:5]
+    streams = together(store, alice, 5)
     for turn in range(10):
         sizes = [1, 20, 2, 5, 2]
         calls = [store.append(stream, deposits(*range(size))) for stream, size in zip(streams, sizes, strict=True)]
